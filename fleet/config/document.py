@@ -1,0 +1,122 @@
+"""The whole of ``fleet.toml`` as one frozen value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from fleet.config.messages import meant
+from fleet.config.models import (
+    AssetsSection,
+    BacktestSection,
+    CovariateSection,
+    DataSection,
+    FleetSection,
+    JobSection,
+    ProductSection,
+    PromotionSection,
+    RecipeConfig,
+    TrainSection,
+)
+from fleet.config.resolving import AssetConfig, Override, Resolver, Setting, default_seasons
+from fleet.errors import ConfigInvalid
+
+REGISTER_COLUMNS = ("kind", "region", "capacity", "unit", "timezone", "freq", "state")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FleetConfig:
+    """A fleet as its file describes it; attributes are named as the sections.
+
+    Args:
+        file: where it was read; paths inside are relative to its folder.
+        assets: None when the fleet has no register.
+        recipes: the candidates, in the order of the file.
+    """
+
+    file: Path
+    fleet: FleetSection
+    assets: AssetsSection | None
+    data: DataSection
+    covariates: tuple[CovariateSection, ...]
+    products: Mapping[str, ProductSection]
+    recipes: Mapping[str, RecipeConfig]
+    train: TrainSection
+    backtest: BacktestSection
+    promotion: PromotionSection
+    jobs: Mapping[str, JobSection]
+    overrides: tuple[Override, ...]
+    resolver: Resolver = field(repr=False)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of the file."""
+        return self.file.parent
+
+    @property
+    def store_path(self) -> Path:
+        """Where the store is."""
+        return self.folder / self.fleet.store
+
+    @property
+    def product_names(self) -> tuple[str, ...]:
+        """What may be issued: ``default`` (the horizon of [fleet]) and the products of the file."""
+        return ("default", *(name for name in self.products if name != "default"))
+
+    def for_asset(self, asset_id: str, register: Mapping[str, object] | None = None) -> AssetConfig:
+        """What holds for one asset, given its row of the register (a row of the store's ``assets``)."""
+        return self.resolver.for_asset(asset_id, register or {})
+
+    def show(self, asset_id: str, register: Mapping[str, object] | None = None) -> list[Setting]:
+        """Every value that holds for one asset, with where it comes from."""
+        return self.resolver.show(asset_id, register or {})
+
+    def recipe(self, name: str) -> RecipeConfig:
+        """A recipe by name: one of the file, or one that every fleet has for its fallbacks."""
+        found = self.recipes.get(name) or standard_recipes(self.fleet).get(name)
+        if found is None:
+            raise ConfigInvalid(f"{self.file.name}: no recipe {name}{meant(name, {*self.recipes, *STANDARD})}")
+        return found
+
+    def foresight_names(self) -> frozenset[str]:
+        """The covariates whose future values are used although the source does not say when they became known."""
+        sources = (source for source in self.covariates if source.known == "future" and source.available_at is None)
+        return frozenset(name for source in sources for name in source.columns)
+
+    def check_register(self, columns: Iterable[str]) -> None:
+        """Refuses an override whose column the register does not have.
+
+        Args:
+            columns: those of the register, further ones included.
+        """
+        known = {"asset", *REGISTER_COLUMNS, *columns}
+        for override in self.overrides:
+            if override.column not in known:
+                raise ConfigInvalid(
+                    f'{self.file.name}: [overrides."{override.key}"]: the register has no column '
+                    f"{override.column}{meant(override.column, known)}"
+                )
+
+
+STANDARD = ("daily_naive", "weekly_naive", "naive", "mean")
+
+
+def standard_recipes(fleet: FleetSection) -> dict[str, RecipeConfig]:
+    """The rules that every fleet has under these names unless its file says otherwise.
+
+    ``daily_naive`` repeats the first season, ``weekly_naive`` the second where there is one.
+
+    >>> standard_recipes(FleetSection())["weekly_naive"].options
+    {'season': 168}
+    """
+    seasons = default_seasons(fleet.freq) if fleet.seasons is None else fleet.seasons
+    # Without the option an asset of another step than the fleet's repeats its own first season.
+    weekly: dict[str, object] = {"season": seasons[1]} if len(seasons) > 1 else {}
+    options: dict[str, tuple[str, dict[str, object]]] = {
+        "daily_naive": ("seasonal_naive", {}),
+        "weekly_naive": ("seasonal_naive", weekly),
+        "naive": ("naive", {}),
+        "mean": ("mean", {}),
+    }
+    return {name: RecipeConfig(name=name, adapter=adapter, options=given) for name, (adapter, given) in options.items()}

@@ -1,0 +1,252 @@
+"""The sections of ``fleet.toml``, each a frozen model whose attributes are its keys.
+
+A key that is not here is an error; a key left out has the default that stands here. What one asset gets in the end,
+after overrides, is in ``fleet.config.resolving``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from fleet.config.values import (
+    Count,
+    Duration,
+    Instant,
+    Levels,
+    Number,
+    PositiveDuration,
+    Real,
+    Step,
+    Switch,
+    Text,
+    Texts,
+    WallTime,
+    Workers,
+    Zone,
+    wrong,
+    zone,
+)
+
+Label = Literal["start", "end"]
+Ambiguous = Literal["infer", "first", "second", "refuse"]
+
+
+class Section(BaseModel):
+    """A table of the file: frozen, and closed to keys it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FleetSection(Section):
+    """``[fleet]``: what holds for every asset unless an override says otherwise."""
+
+    name: Text = "fleet"
+    store: Text = "fleet.store"
+    timezone: Zone = "UTC"
+    freq: Step = "1h"
+    horizon: Count = 24
+    seasons: tuple[Count, ...] | None = None
+    quantiles: Levels = ()
+    seed: Number = 0
+
+
+class Origin(Section):
+    """Where a table comes from: files, a DuckDB query, or a Python function. At most one of the three."""
+
+    path: Texts | None = None
+    sql: Text | None = None
+    python: Text | None = None
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        given = [key for key in ("path", "sql", "python") if getattr(self, key) is not None]
+        if len(given) > 1:
+            raise wrong(f"{given[0]} and {given[1]} both say where the data are; accepted: one of path, sql, python")
+        if self.python is not None and not all(part.strip() for part in self.python.partition(":")):
+            raise wrong(f'python = "{self.python}": accepted: "module:function"')
+        return self
+
+    @property
+    def given(self) -> bool:
+        """Whether the section says where its data are."""
+        return self.path is not None or self.sql is not None or self.python is not None
+
+
+class AssetsSection(Origin):
+    """``[assets]``: the register, one row for each asset. The keys name its columns; further columns are kept too."""
+
+    asset: Text = "asset_id"
+    kind: Text = "kind"
+    region: Text = "region"
+    capacity: Text = "capacity"
+    unit: Text = "unit"
+    timezone: Text = "timezone"
+    freq: Text = "freq"
+    state: Text = "state"
+
+
+class Stamps(Origin):
+    """How a source writes its times, shared by data and covariates."""
+
+    time: Text = "ds"
+    time_format: Text | None = None
+    label: Label = "start"
+    timezone: Text | None = None
+    ambiguous: Ambiguous = "refuse"
+    delay: Duration | None = None
+    available_at: Text | None = None
+    on_bad: Literal["refuse", "keep_aside"] = "refuse"
+    duplicates: Literal["refuse", "last"] = "refuse"
+
+    @model_validator(mode="after")
+    def _one_availability(self) -> Self:
+        if self.delay is not None and self.available_at is not None:
+            raise wrong("delay and available_at both say when a value was known; accepted: one of them")
+        if self.timezone is not None and self.timezone != "local":
+            # Checked here and not by its type: "local" is no zone but the clock of each asset.
+            zone(self.timezone)
+        return self
+
+
+class DataSection(Stamps):
+    """``[data]``: the actuals, in long form: one row for each asset and time."""
+
+    asset: Text = "unique_id"
+    target: Text = "y"
+    completeness: Real = 0.9
+    flat_steps: Count | None = None
+    minimum: Real | None = None
+    maximum: Real | None = None
+
+    @model_validator(mode="after")
+    def _thresholds(self) -> Self:
+        if not 0.0 <= self.completeness <= 1.0:
+            raise wrong(f"completeness = {self.completeness:g}: accepted: a share from 0 to 1")
+        if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
+            raise wrong(f"minimum = {self.minimum:g} is not below maximum = {self.maximum:g}")
+        return self
+
+
+class CovariateSection(Stamps):
+    """``[[covariates]]``: what a model may look at beside the history."""
+
+    name: Text | None = None
+    columns: Texts
+    known: Literal["future", "past"] = "past"
+    asset: Text | None = None
+    series: Text | None = None
+    link: Text | None = None
+    freq: Step | None = None
+
+    @model_validator(mode="after")
+    def _one_owner(self) -> Self:
+        if self.asset is not None and self.series is not None:
+            raise wrong("asset and series both say what a value belongs to; accepted: one of them, or neither")
+        if self.link is not None and self.series is None:
+            raise wrong(
+                'link names a register column that holds series ids; it needs series = "a column of this source"'
+            )
+        return self
+
+
+class ProductSection(Section):
+    """``[products.NAME]``: what is issued. Rolling with ``horizon``; for a local day with ``issue`` and ``target``."""
+
+    issue: WallTime | None = None
+    target: Literal["today", "tomorrow"] | None = None
+    horizon: Count | None = None
+    gate: WallTime | None = None
+    budget: PositiveDuration | None = None
+
+    @model_validator(mode="after")
+    def _rolling_or_delivery(self) -> Self:
+        if (self.issue is None) != (self.target is None):
+            raise wrong('a delivery product needs issue and target; accepted: issue = "11:30", target = "tomorrow"')
+        if self.horizon is not None and self.target is not None:
+            raise wrong("horizon is for a rolling product, target for a delivery product; accepted: one of them")
+        return self
+
+    @property
+    def days_ahead(self) -> int | None:
+        """Local days from the issue to the delivery day; None for a rolling product."""
+        return None if self.target is None else {"today": 0, "tomorrow": 1}[self.target]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeConfig:
+    """``[recipes.NAME]``: an adapter and its options, checked by the adapter itself.
+
+    Args:
+        covariates: names of those it may see; None is all that the file declares, () none.
+    """
+
+    name: str
+    adapter: str
+    options: Mapping[str, object]
+    covariates: tuple[str, ...] | None = None
+
+
+class TrainSection(Section):
+    """``[train]``: the window of history, the workers, what takes over when a model fails."""
+
+    window: PositiveDuration = timedelta(days=365)
+    workers: Workers = "auto"
+    timeout: PositiveDuration = timedelta(seconds=60)
+    recipes: Texts | None = None
+    fallback: Texts = ("daily_naive", "naive", "mean")
+
+
+class BacktestSection(Section):
+    """``[backtest]``: which past issue times judge the recipes."""
+
+    origins: Count = 7
+    stride: PositiveDuration | None = None
+    refit: Switch = False
+    first: Instant | None = None
+
+
+class PromotionSection(Section):
+    """``[promotion]``: when a challenger takes over."""
+
+    metric: Text = "mae"
+    margin: Real = 0.02
+    min_points: Count = 168
+
+    @model_validator(mode="after")
+    def _margin_is_a_fraction(self) -> Self:
+        if not 0.0 <= self.margin < 1.0:
+            raise wrong(f"margin = {self.margin:g}: accepted: a fraction of the champion's error, from 0 to below 1")
+        return self
+
+
+class JobSection(Section):
+    """``[jobs.NAME]``: what runs when. Its kind is its name unless it says another."""
+
+    kind: Text | None = None
+    cron: Text | None = None
+    every: PositiveDuration | None = None
+    after: Text | None = None
+    timezone: Zone | None = None
+    daylight: Literal["once", "twice", "skip"] = "once"
+    catch_up: Literal["none", "last", "all"] = "last"
+    catch_up_limit: Count = 24
+    retries: Number = 0
+    timeout: PositiveDuration | None = None
+    product: Text | None = None
+    recipes: Texts | None = None
+    select: Text | None = None
+    where: Text | None = None
+    options: dict[str, Any] = {}
+
+    @model_validator(mode="after")
+    def _one_clock(self) -> Self:
+        given = [key for key in ("cron", "every", "after") if getattr(self, key) is not None]
+        if len(given) != 1:
+            said = " and ".join(given) or "nothing"
+            raise wrong(f"{said} says when it runs; accepted: exactly one of cron, every, after")
+        return self

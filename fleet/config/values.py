@@ -1,0 +1,177 @@
+"""What may stand to the right of an equals sign in ``fleet.toml``: durations, steps, zones, quantiles, clock times.
+
+Each form is checked where it is read and kept in the type the code uses, so that nothing downstream parses text. A
+message says what is accepted; ``fleet.config.messages`` puts the file, the key and the value before it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from datetime import UTC, datetime, time, timedelta
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+from pydantic_core import PydanticCustomError
+
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h|d|D|w|W)")
+_UNIT_SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3_600, "d": 86_400, "D": 86_400, "w": 604_800, "W": 604_800}
+_STEP = re.compile(r"(\d*)\s*([A-Za-z]+)")
+_STEP_UNITS = {"s": "s", "min": "min", "t": "min", "h": "h", "d": "D", "w": "W", "ms": "MS", "qs": "QS", "ys": "YS"}
+_STEPS_ACCEPTED = '"10min", "15min", "30min", "1h", "1D", "1W", "1MS"'
+
+
+def wrong(text: str) -> PydanticCustomError:
+    """A value that does not hold, in words that go to the user as they are."""
+    return PydanticCustomError("tsfleet", "{text}", {"text": text})
+
+
+def duration(value: Any) -> timedelta:
+    """A length of time: ``"90s"``, ``"15min"``, ``"48h"``, ``"365d"``, ``"2w"``.
+
+    >>> duration("48h")
+    datetime.timedelta(days=2)
+    """
+    if isinstance(value, timedelta):
+        return value
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise wrong('expected a length of time; accepted: "60s", "15min", "48h", "365d", "2w"')
+    return timedelta(seconds=float(found[1]) * _UNIT_SECONDS[found[2]])
+
+
+def duration_text(value: timedelta) -> str:
+    """A length of time as the configuration writes it.
+
+    >>> duration_text(timedelta(days=365)), duration_text(timedelta(seconds=90))
+    ('365d', '90s')
+    """
+    seconds = value.total_seconds()
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
+def step(value: Any) -> str:
+    """The step of a series in one spelling: a number and ``s``, ``min``, ``h``, ``D``, ``W``, ``MS``, ``QS`` or ``YS``.
+
+    >>> step("h"), step("15T"), step("60min"), step("24h")
+    ('1h', '15min', '1h', '1D')
+    """
+    found = _STEP.fullmatch(value.strip()) if isinstance(value, str) else None
+    unit = _STEP_UNITS.get(found[2].lower()) if found else None
+    if found is None or unit is None or int(found[1] or 1) == 0:
+        raise wrong(f"not a step; accepted: {_STEPS_ACCEPTED}")
+    count = int(found[1] or 1)
+    for small, large, size in (("s", "min", 60), ("min", "h", 60), ("h", "D", 24)):
+        if unit == small and count % size == 0:
+            unit, count = large, count // size
+    if count > {"s": 86_400, "min": 1_440, "h": 24}.get(unit, count):
+        raise wrong(f"longer than a day and not a whole number of days; accepted: {_STEPS_ACCEPTED}")
+    return f"{count}{unit}"
+
+
+def zone(value: Any) -> str:
+    """An IANA time zone.
+
+    >>> zone("Europe/Paris")
+    'Europe/Paris'
+    """
+    if isinstance(value, str) and value:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, LookupError):
+            pass
+        else:
+            return value
+    raise wrong(f"not a time zone{_meant(value)}; accepted: IANA names such as Europe/London, America/New_York, UTC")
+
+
+def _meant(value: Any) -> str:
+    by_fold = {name.casefold(): name for name in available_timezones()}
+    close = difflib.get_close_matches(str(value).casefold(), by_fold, 1)
+    return f', did you mean "{by_fold[close[0]]}"?' if close else ""
+
+
+def levels(value: Any) -> tuple[float, ...]:
+    """Quantile levels, ascending.
+
+    >>> levels([0.9, 0.1])
+    (0.1, 0.9)
+    """
+    accepted = "accepted: a list of different numbers between 0 and 1, such as [0.1, 0.5, 0.9]"
+    if not isinstance(value, list | tuple):
+        raise wrong(f"expected a list; {accepted}")
+    for level in value:
+        if isinstance(level, bool) or not isinstance(level, int | float) or not 0.0 < level < 1.0:
+            raise wrong(f"{level!r} is not a level; {accepted}")
+    if len(set(value)) < len(value):
+        raise wrong(f"a level stands twice; {accepted}")
+    return tuple(sorted(float(level) for level in value))
+
+
+def instant(value: Any) -> datetime:
+    """A moment with its zone, in UTC.
+
+    >>> instant("2024-06-10T00:00Z")
+    datetime.datetime(2024, 6, 10, 0, 0, tzinfo=datetime.timezone.utc)
+    """
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise wrong('expected a moment with its zone; accepted: "2024-06-10T00:00Z", "2024-06-10T00:00+02:00"')
+    return moment.astimezone(UTC)
+
+
+def wall_time(value: Any) -> time:
+    """A time of day on the local clock.
+
+    >>> wall_time("11:30")
+    datetime.time(11, 30)
+    """
+    moment = value
+    if isinstance(value, str):
+        try:
+            moment = time.fromisoformat(value)
+        except ValueError:
+            moment = None
+    if not isinstance(moment, time) or moment.tzinfo is not None:
+        raise wrong('expected a time of day; accepted: "11:30", "00:00"')
+    return moment
+
+
+def several(value: Any) -> Any:
+    """A list, or one word that stands for a list of one."""
+    return (value,) if isinstance(value, str) else value
+
+
+def _workers(value: Any) -> Any:
+    if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+        raise wrong('accepted: "auto" or a whole number from 1 up')
+    return value
+
+
+Duration = Annotated[
+    timedelta, BeforeValidator(duration), PlainSerializer(duration_text, return_type=str), Field(ge=timedelta(0))
+]
+PositiveDuration = Annotated[
+    timedelta, BeforeValidator(duration), PlainSerializer(duration_text, return_type=str), Field(gt=timedelta(0))
+]
+Step = Annotated[str, BeforeValidator(step)]
+Zone = Annotated[str, BeforeValidator(zone)]
+Levels = Annotated[tuple[float, ...], BeforeValidator(levels)]
+Instant = Annotated[datetime, BeforeValidator(instant)]
+WallTime = Annotated[time, BeforeValidator(wall_time), PlainSerializer(lambda v: v.strftime("%H:%M"), return_type=str)]
+Text = Annotated[str, Field(strict=True, min_length=1)]
+Texts = Annotated[tuple[Text, ...], BeforeValidator(several)]
+Count = Annotated[int, Field(strict=True, ge=1)]
+Number = Annotated[int, Field(strict=True)]
+Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+Switch = Annotated[bool, Field(strict=True)]
+Workers = Annotated[int | str, BeforeValidator(_workers)]

@@ -1,0 +1,252 @@
+"""Drives a verb over a fleet: batches of assets into the engine, finished chunks into the ledger.
+
+Workers compute, only the driver commits. Recipes that are pure NumPy run in this process; anything else in spawned
+ones, started once per command.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from fleet import registry
+from fleet.config import FleetConfig
+from fleet.engines import Engine
+from fleet.engines.inline import Inline
+from fleet.forecaster import Adapter
+from fleet.frames import AssetRows, digest
+from fleet.interrupt import Interrupt
+from fleet.judging import Finished
+from fleet.outcome import Failed, Show, attempt
+from fleet.plan import Context, Item, Recipe
+from fleet.population import Loaded, Member, Population, batches, load
+from store.clock import Clock
+from store.ids import new_id
+
+if TYPE_CHECKING:
+    from store import Store
+    from store.reading import Snapshot
+
+Work = Callable[[Context, Sequence[Item]], Finished]
+Lost = Callable[[Context, Item, Failed], Finished]
+Planned = Callable[[Loaded], Callable[[Member], Item | None]]
+LAST_RESORT = "last_resort"
+
+
+def recipe_of(name: str, adapter: str, options: Mapping[str, object], covariates: tuple[str, ...] | None) -> Recipe:
+    """A recipe ready to run, its options checked and hashed."""
+    forecaster = registry.build(adapter, options)
+    said = {"adapter": adapter, **options} | ({} if covariates is None else {"covariates": list(covariates)})
+    identity = registry.recipe_hash(adapter, options)
+    return Recipe(
+        name=name,
+        recipe_hash=identity if covariates is None else short_hash(f"{identity}|{sorted(covariates)}"),
+        adapter=adapter,
+        forecaster=forecaster,
+        library=str(getattr(forecaster, "library", "custom")),
+        library_version=registry.library_version(forecaster),
+        covariates=covariates,
+        params=json.dumps(said, sort_keys=True, default=list),
+    )
+
+
+def short_hash(text: str) -> str:
+    """Sixteen hexadecimal digits that stand for a text.
+
+    >>> short_hash("a") == short_hash("a") != short_hash("b")
+    True
+    """
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def recipe_from_params(name: str, params: str) -> Recipe:
+    """The recipe that a run was made with, from the `params` of its row."""
+    options = json.loads(params)
+    adapter = options.pop("adapter")
+    covariates = options.pop("covariates", None)
+    return recipe_of(name, adapter, options, None if covariates is None else tuple(covariates))
+
+
+def last_resort() -> Recipe:
+    """The end of every fallback chain: the asset's own mean, or its peers' level where it never had a reading."""
+    return recipe_of(LAST_RESORT, "mean", {}, None)
+
+
+@dataclass
+class Driver:
+    """What one command works with; a context manager that ends the workers and removes the scratch files.
+
+    Args:
+        workers: processes; None takes the configuration's, "auto" one per core.
+        show: told of progress.
+        job, slot: the ledger's name for what is done.
+    """
+
+    store: Store
+    config: FleetConfig
+    clock: Clock
+    show: Show | None
+    job: str
+    slot: datetime
+    workers: int | None = None
+    code_version: str = ""
+    batch_id: str = field(default_factory=new_id)
+    interrupt: Interrupt = field(default_factory=Interrupt)
+
+    def __post_init__(self) -> None:
+        self._recipes: dict[str, Recipe] = {}
+        self._pool: Engine | None = None
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    def __enter__(self) -> Self:
+        self.interrupt.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.interrupt.__exit__(kind, error, trace)
+        if self._pool is not None:
+            self._pool.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+    def recipe(self, name: str) -> Recipe:
+        """A recipe of the configuration, or one that every fleet has for its fallbacks, ready to run."""
+        if name not in self._recipes:
+            found = self.config.recipe(name)
+            self._recipes[name] = recipe_of(name, found.adapter, found.options, found.covariates)
+        return self._recipes[name]
+
+    def run(
+        self,
+        work: Work,
+        snapshot: Snapshot,
+        people: Population,
+        plan: Planned,
+        recipes: Mapping[str, Recipe],
+        lost: Lost,
+        since: datetime | None = None,
+    ) -> Iterator[tuple[Sequence[Item], Finished]]:
+        """Plan every member and run the items; yield chunks as they finish, in any order.
+
+        Args:
+            work: `judge_chunk`, `fit_chunk` or `issue_chunk`, perhaps with arguments bound.
+            plan: for a batch, what makes a member's item, or None where nothing is due.
+            recipes: those that items may name.
+            lost: what to make of an item whose worker died or ran out of time.
+            since: leave out actuals that are older.
+        """
+        engine = self._engine(recipes.values())
+        folder = None if isinstance(engine, Inline) else Path(self._scratch_folder())
+        with_covariates = any(recipe.sees_any for recipe in recipes.values())
+        for number, batch in enumerate(batches(people.members)):
+            home = None if folder is None else folder / f"{new_id()}-{number}"
+            if home is not None:
+                home.mkdir()
+            loaded = load(snapshot, self.config, batch, folder=home, with_covariates=with_covariates, since=since)
+            items = [item for item in map(plan(loaded), batch) if item is not None]
+            context = Context(
+                panel=loaded.panel,
+                covariates=loaded.covariates,
+                recipes=recipes,
+                settings=people.settings,
+                snapshot=snapshot.id,
+                batch_id=self.batch_id,
+                clock=self.clock,
+                code_version=self.code_version,
+            )
+            timeout_s = self.config.train.timeout.total_seconds() * max((len(i.recipes) for i in items), default=1)
+            chunks = engine.map_chunks(partial(work, context), items, timeout_s=timeout_s, stop=self.interrupt.asked)
+            for chunk, result in chunks:
+                yield chunk, lost(context, chunk[0], result) if isinstance(result, Failed) else result
+            if self.interrupt.asked():
+                return
+
+    def _engine(self, recipes: Any) -> Engine:
+        heavy = [recipe for recipe in recipes if not recipe.light]
+        wanted = self.workers or self.config.train.workers
+        count = (os.cpu_count() or 1) if wanted == "auto" else int(wanted)
+        if not heavy or count == 1:
+            return Inline()
+        if self._pool is None:
+            from fleet.engines.local import Local
+
+            self._pool = Local(count, warm, (tuple(recipe.forecaster for recipe in heavy), self.config.folder))
+        return self._pool
+
+    def _scratch_folder(self) -> str:
+        if self._scratch is None:
+            self._scratch = tempfile.TemporaryDirectory(prefix="tsfleet-")
+        return self._scratch.name
+
+
+def due_item(loaded: Loaded, member: Member, due: Mapping[str, str]) -> Item:
+    """The item of a member whose recipes (with their fingerprints) are due."""
+    return Item(
+        asset=loaded.assets[member.asset_id],
+        settings=member.settings,
+        recipes=tuple(due),
+        fingerprints=tuple(due.values()),
+    )
+
+
+def warm(forecasters: Sequence[object], folder: Path | None) -> None:
+    """Import in a worker what its recipes need, outside any asset's time limit.
+
+    Args:
+        folder: of the configuration; a user's own models are found there.
+    """
+    if folder is not None and str(folder) not in sys.path:
+        sys.path.insert(0, str(folder))
+    for forecaster in forecasters:
+        if isinstance(forecaster, Adapter):
+            # A library that is missing becomes the outcome of each asset that wants it, not the end of the worker.
+            attempt(forecaster.import_library)
+
+
+class Fingerprints:
+    """What a run of a recipe on an asset depends on, for a batch; each covariate is hashed once.
+
+    Args:
+        kind: backtest or train; only a backtest depends on how the past is cut.
+    """
+
+    def __init__(self, loaded: Loaded, people: Population, kind: Literal["backtest", "train"]) -> None:
+        self._loaded, self._kind = loaded, kind
+        cut = [s if kind == "backtest" else dataclasses.replace(s, judgement=None) for s in people.settings]
+        self._settings = [repr(settings) for settings in cut]
+        self._seen: dict[tuple[int, int], str] = {}
+
+    def of(self, member: Member, recipe: Recipe) -> str:
+        """Equal fingerprints give equal results."""
+        asset = self._loaded.assets[member.asset_id]
+        static = {key: value for key, value in member.static.items() if key != "peer_mean"}
+        parts = [
+            self._kind,
+            recipe.recipe_hash,
+            recipe.library_version,
+            self._settings[member.settings],
+            json.dumps(static, sort_keys=True, default=str),
+            digest(self._loaded.panel.slice(asset.span)),
+            *self._covariates(asset, recipe),
+        ]
+        return short_hash("\x1f".join(parts))
+
+    def _covariates(self, asset: AssetRows, recipe: Recipe) -> Iterator[str]:
+        for covariate in recipe.sees(asset.covariates):
+            assert self._loaded.covariates is not None
+            if covariate.span not in self._seen:
+                self._seen[covariate.span] = digest(self._loaded.covariates.slice(covariate.span))
+            yield f"{covariate.name}:{covariate.foresight}:{self._seen[covariate.span]}"

@@ -1,0 +1,145 @@
+"""Spawned processes on this machine, by pebble.
+
+Spawn only: forking after OpenMP has started hangs LightGBM. Chunks aim at a second of work: the first ones are small
+and the measured rate sizes the next. A chunk that dies or overruns loses its process; its items run again one by one,
+each with the per-item timeout, so that one bad asset costs one outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass
+from typing import Any
+
+from pebble import ProcessExpired, ProcessPool
+
+from fleet.engines import Item, Result, Work
+from fleet.outcome import Cause, Failed
+
+# Library threads are pinned to one before any import: two-threaded LightGBM takes many times the CPU of one thread.
+PINNED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
+FIRST_CHUNK = 4
+CHUNK_S = 1.0
+LARGEST_CHUNK = 500
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    items: Sequence[Any]
+    single: bool
+
+
+class Local:
+    """A pool of spawned workers that lives for one command.
+
+    Args:
+        workers: processes, >= 1.
+        initializer: called once in each worker (imports the adapters in use), outside any asset's timeout.
+        initargs: its arguments; they pickle.
+    """
+
+    def __init__(self, workers: int, initializer: Callable[..., None], initargs: Sequence[object] = ()) -> None:
+        self.workers = workers
+        # A worker that replaces a crashed one is started later and must inherit the pinned environment too.
+        self._environment = contextlib.ExitStack()
+        self._environment.enter_context(_pinned())
+        self._pool = ProcessPool(
+            max_workers=workers,
+            context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=[initializer, tuple(initargs)],
+        )
+
+    def map_chunks(
+        self, work: Work[Item, Result], items: Sequence[Item], *, timeout_s: float, stop: Callable[[], bool]
+    ) -> Iterator[tuple[Sequence[Item], Result | Failed]]:
+        """See `Engine.map_chunks`."""
+        waiting = deque(items)
+        again: deque[Item] = deque()
+        flying: dict[Future[tuple[Result, float]], _Flight] = {}
+        size = FIRST_CHUNK
+        while waiting or again or flying:
+            if stop():
+                waiting.clear()
+                again.clear()
+            while (waiting or again) and len(flying) < 2 * self.workers:
+                if again:
+                    flight = _Flight([again.popleft()], single=True)
+                else:
+                    flight = _Flight([waiting.popleft() for _ in range(min(size, len(waiting)))], single=False)
+                limit = timeout_s * len(flight.items) + (0.0 if flight.single else 1.0)
+                flying[self._pool.schedule(_timed, args=[work, flight.items], timeout=limit)] = flight
+            done, _ = wait(flying, timeout=POLL_S, return_when=FIRST_COMPLETED)
+            for future in done:
+                flight = flying.pop(future)
+                result = _settled(future)
+                if not isinstance(result, Failed):
+                    value, seconds = result
+                    size = _next_size(size, len(flight.items), seconds, len(waiting) // (2 * self.workers))
+                    yield flight.items, value
+                elif len(flight.items) == 1:
+                    yield flight.items, result
+                else:
+                    again.extend(flight.items)
+
+    def close(self) -> None:
+        """Stop the workers; what has not been yielded is dropped."""
+        self._pool.stop()  # type: ignore[no-untyped-call]  # pebble's methods have no annotations
+        self._pool.join()
+        self._environment.close()
+
+
+def _next_size(size: int, items: int, seconds: float, fair_share: int) -> int:
+    """The number of items that take about `CHUNK_S`, at most four times the last and no more than a fair share."""
+    wanted = int(items * CHUNK_S / max(seconds, 1e-3))
+    return max(1, min(wanted, size * 4, LARGEST_CHUNK, max(fair_share, 1)))
+
+
+def _start_worker(initializer: Callable[..., None], initargs: Sequence[object]) -> None:
+    """Ctrl-C reaches the whole process group; only the driver decides what it means."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    initializer(*initargs)
+
+
+def _timed(work: Work[Item, Result], items: Sequence[Item]) -> tuple[Result, float]:
+    started = time.perf_counter()
+    return work(items), time.perf_counter() - started
+
+
+def _settled(future: Future[tuple[Result, float]]) -> tuple[Result, float] | Failed:
+    """A finished future's value, or what happened to its process as a `Failed`."""
+    try:
+        return future.result()
+    except FutureTimeout:
+        return Failed(code="timeout", cause=Cause.TIMEOUT, error="the time limit of the asset was exceeded")
+    except ProcessExpired as gone:
+        code = gone.exitcode
+        how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
+        return Failed(code="crashed", cause=Cause.CRASHED, error=f"the worker process died ({how})")
+    except MemoryError as error:
+        return Failed(code="memory", cause=Cause.MEMORY, error=f"out of memory: {error}")
+    except Exception as error:  # noqa: BLE001  whatever a worker could not send back (unpicklable, broken import) is an outcome
+        return Failed(code="unpicklable", cause=Cause.UNPICKLABLE, error=f"{type(error).__name__}: {error}")
+
+
+@contextlib.contextmanager
+def _pinned() -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in PINNED}
+    os.environ.update(dict.fromkeys(PINNED, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -1,0 +1,86 @@
+"""What can go wrong with a fleet: the input, the configuration, a library, a model.
+
+A model's failure becomes a value (an outcome) before it reaches the user; the other errors stop the command with one line.
+"""
+
+from __future__ import annotations
+
+from store.errors import TsfleetError
+
+
+class FleetError(TsfleetError):
+    """The fleet could not do what was asked."""
+
+    code = "fleet"
+
+
+class ConfigInvalid(FleetError, ValueError):
+    """A key or value of the configuration does not hold; mend the file."""
+
+    code = "config-invalid"
+
+
+class SeriesInvalid(FleetError, ValueError):
+    """The data break a rule of the source; mend them, or let the source keep bad rows aside."""
+
+    code = "series-invalid"
+
+
+class MetricUnknown(FleetError, ValueError):
+    """No metric has this name; use one that the message lists."""
+
+    code = "metric-unknown"
+
+
+class NothingSelected(FleetError, LookupError):
+    """No asset matches the selection; widen it."""
+
+    code = "nothing-selected"
+
+
+class AdapterMissing(FleetError, ImportError):
+    """The library behind a recipe cannot be imported; install what the hint names."""
+
+    code = "adapter-missing"
+
+
+class ModelError(FleetError):
+    """A model could not be fitted or could not forecast; the asset falls back."""
+
+    code = "model"
+
+
+class FitFailed(ModelError):
+    """The library raised while it fitted."""
+
+    code = "fit-failed"
+
+
+class PredictFailed(ModelError):
+    """The library raised while it forecast."""
+
+    code = "predict-failed"
+
+
+class BadOutput(ModelError, ValueError):
+    """A model's forecast has a wrong grid, length or value."""
+
+    code = "bad-output"
+
+
+class TooShort(ModelError, ValueError):
+    """The history is shorter than the model needs."""
+
+    code = "too-short"
+
+
+class NoData(ModelError, ValueError):
+    """The history holds no reading at all."""
+
+    code = "no-data"
+
+
+class Unsaveable(ModelError, TypeError):
+    """The fitted model has no form that can be kept; give it a save() that returns bytes."""
+
+    code = "unsaveable"

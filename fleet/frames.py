@@ -1,0 +1,273 @@
+"""The rows of many assets in one memory-mapped block, and what of them is known at an issue time.
+
+The driver writes a `Panel` once per batch; workers map it and slice it, so no asset costs a query or a copy.
+`History` is the one place where "issue time t knows every row with available_at <= t and nothing else" is carried
+out; models, scores and fingerprints all read through it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import pyarrow as pa
+
+from fleet import calendar
+from fleet.task import FloatArray, IntArray
+
+COLUMNS = ("valid_time", "value", "available_at", "version")
+_MICROSECOND = 1_000_000
+
+
+class Span(NamedTuple):
+    """Half-open range of rows of a panel."""
+
+    start: int
+    stop: int
+
+
+class Rows(NamedTuple):
+    """Rows of one series: instants in UTC microseconds, sorted by (valid_time, available_at, version)."""
+
+    valid_time: IntArray
+    value: FloatArray
+    available_at: IntArray
+    version: IntArray
+
+    def part(self, which: slice | npt.NDArray[np.bool_]) -> Rows:
+        """The same columns, cut or filtered alike."""
+        return Rows(self.valid_time[which], self.value[which], self.available_at[which], self.version[which])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Panel:
+    """Rows of many series, one after another; pickles as the path of its file.
+
+    Args:
+        path: an uncompressed Arrow file, or None while the panel stays in this process.
+        rows: the columns, only when `path` is None.
+    """
+
+    path: str | None
+    rows: Rows | None = None
+
+    def slice(self, span: Span) -> Rows:
+        """The rows of one series, without a copy."""
+        rows = self.rows if self.rows is not None else _mapped(str(self.path))
+        return rows.part(slice(span.start, span.stop))
+
+
+@lru_cache(maxsize=4)
+def _mapped(path: str) -> Rows:
+    with pa.memory_map(path) as source:
+        table = pa.ipc.open_file(source).read_all()
+    return Rows(*(table.column(name).chunk(0).to_numpy() for name in COLUMNS))
+
+
+def panel_of(table: pa.Table, value: str, path: Path | None) -> Panel:
+    """A panel from a sorted table of the store with valid_time, `value`, available_at and _v.
+
+    Args:
+        table: rows in the order of the series, then valid_time, available_at, _v.
+        value: name of the value column; NULL becomes NaN.
+        path: where to write the Arrow file; None keeps the panel in this process.
+    """
+    rows = Rows(
+        instants(table["valid_time"]),
+        table[value].cast(pa.float64()).to_numpy(),
+        instants(table["available_at"]),
+        table["_v"].cast(pa.int64()).to_numpy(),
+    )
+    if path is None:
+        return Panel(path=None, rows=rows)
+    block = pa.table(dict(zip(COLUMNS, rows, strict=True)))
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, block.schema) as writer:
+        writer.write_table(block.combine_chunks())
+    return Panel(path=str(path))
+
+
+def instants(column: pa.ChunkedArray) -> IntArray:
+    """A timestamp column as UTC microseconds."""
+    times: IntArray = column.cast(pa.timestamp("us", "UTC")).cast(pa.int64()).to_numpy()
+    return times
+
+
+def spans(keys: Sequence[pa.ChunkedArray]) -> dict[tuple[str, ...], Span]:
+    """Where each key begins and ends in sorted key columns.
+
+    >>> spans([pa.chunked_array([["a", "a", "b"]])])
+    {('a',): Span(start=0, stop=2), ('b',): Span(start=2, stop=3)}
+    """
+    codes = [column.combine_chunks().dictionary_encode() for column in keys]
+    codes = [column.chunk(0) if isinstance(column, pa.ChunkedArray) else column for column in codes]
+    if not len(codes[0]):
+        return {}
+    changed = np.zeros(len(codes[0]) - 1, dtype=bool)
+    for column in codes:
+        indices = column.indices.to_numpy()
+        changed |= indices[1:] != indices[:-1]
+    starts = np.concatenate([[0], np.flatnonzero(changed) + 1])
+    stops = np.append(starts[1:], len(codes[0]))
+    names = [
+        np.asarray(column.dictionary.to_pylist(), dtype=object)[column.indices.to_numpy()[starts]] for column in codes
+    ]
+    return {
+        key: Span(int(a), int(b))
+        for *key_parts, a, b in zip(*names, starts, stops, strict=True)
+        for key in [tuple(key_parts)]
+    }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Covariate:
+    """One covariate of one asset.
+
+    Args:
+        name: column name in X.
+        span: its rows in the covariate panel.
+        foresight: True uses values ahead of the issue time although the source has no vintages.
+    """
+
+    name: str
+    span: Span
+    foresight: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AssetRows:
+    """Where one asset's rows lie, and its facts."""
+
+    asset_id: str
+    span: Span
+    covariates: tuple[Covariate, ...] = ()
+    static: Mapping[str, object] = field(default_factory=dict)
+
+
+class History:
+    """One series on its regular grid, and what of it is known at any instant.
+
+    Cost: some 50 microseconds for 1,000 steps without gaps or revisions; known_at is then a slice.
+
+    >>> hours = np.arange(3, dtype=np.int64) * 3_600_000_000
+    >>> rows = Rows(hours, np.array([1.0, 2.0, 3.0]), hours + 3_600_000_000, np.ones(3, dtype=np.int64))
+    >>> History(rows, "1h", "UTC").known_at(2 * 3_600_000_000).to_list()
+    [1.0, 2.0]
+    """
+
+    def __init__(self, rows: Rows, freq: str, tz: str) -> None:
+        self.rows, self.freq, self.tz = rows, freq, tz
+        self._revised = bool((rows.valid_time[1:] == rows.valid_time[:-1]).any())
+        self.times, self.values, available = self._on_grid(newest(rows) if self._revised else rows)
+        self._available = available
+        self._in_order = bool((available[1:] >= available[:-1]).all())
+
+    def known_at(self, issue: int, window_us: int | None = None) -> pd.Series[float]:
+        """The readings known at an issue time, on the regular grid, through the last known step.
+
+        Args:
+            issue: UTC microseconds.
+            window_us: leave out what is older than this before the issue time.
+        """
+        values, times = self.known_arrays(issue)
+        if window_us is not None:
+            first = int(np.searchsorted(calendar.micros(times), issue - window_us))
+            values, times = values[first:], times[first:]
+        return pd.Series(values, index=times, copy=False)
+
+    def known_arrays(self, issue: int) -> tuple[FloatArray, pd.DatetimeIndex]:
+        """(values, instants) of `known_at`, without the window."""
+        if self._revised:
+            times, values, _ = self._on_grid(newest(self.rows.part(self.rows.available_at <= issue)))
+            return values, times
+        if self._in_order:
+            stop = int(np.searchsorted(self._available, issue, side="right"))
+            return self.values[:stop], self.times[:stop]
+        seen = self._available <= issue
+        stop = int(np.flatnonzero(seen)[-1]) + 1 if seen.any() else 0
+        return np.where(seen[:stop], self.values[:stop], np.nan), self.times[:stop]
+
+    def truth(self, at: pd.DatetimeIndex) -> tuple[FloatArray, IntArray]:
+        """The newest reading at each instant (NaN where there is none), and the snapshot that brought it."""
+        rows = newest(self.rows) if self._revised else self.rows
+        wanted = at.asi8
+        if not len(rows.valid_time):
+            return np.full(len(wanted), np.nan), np.zeros(len(wanted), dtype=np.int64)
+        place = np.minimum(np.searchsorted(rows.valid_time, wanted), len(rows.valid_time) - 1)
+        found = rows.valid_time[place] == wanted
+        return np.where(found, rows.value[place], np.nan), np.where(found, rows.version[place], 0)
+
+    @property
+    def last_reading_end(self) -> pd.Timestamp | None:
+        """End of the interval of the last finite reading, of the last row where none is finite; None without rows."""
+        if not len(self.times):
+            return None
+        finite = np.flatnonzero(np.isfinite(self.values))
+        last = int(finite[-1]) if len(finite) else len(self.times) - 1
+        return calendar.interval_end(self.times[last : last + 1], self.freq, self.tz)[0]
+
+    def _on_grid(self, rows: Rows) -> tuple[pd.DatetimeIndex, FloatArray, IntArray]:
+        """Values on the full regular grid; a missing step is NaN, known as early as the step before it."""
+        times = rows.valid_time
+        if not len(times):
+            return calendar.from_micros(times), rows.value, rows.available_at
+        if calendar.is_calendar_step(self.freq):
+            first, last = calendar.from_micros(times[[0, -1]])
+            grid = calendar.grid_between(first, last + pd.Timedelta(microseconds=1), self.freq, self.tz)
+            place = np.searchsorted(grid.asi8, times)
+        else:
+            step = int(calendar.step_seconds(self.freq) * _MICROSECOND)
+            count = int((times[-1] - times[0]) // step) + 1
+            if count == len(times):
+                return calendar.from_micros(times), rows.value, rows.available_at
+            grid = calendar.from_micros(times[0] + step * np.arange(count, dtype=np.int64))
+            place = (times - times[0]) // step
+        values = np.full(len(grid), np.nan)
+        values[place] = rows.value
+        available = np.full(len(grid), np.iinfo(np.int64).min)
+        available[place] = rows.available_at
+        missing = available == np.iinfo(np.int64).min
+        available[missing] = np.maximum.accumulate(available)[missing]
+        return grid, values, available
+
+
+def newest(rows: Rows) -> Rows:
+    """The last row of each instant, by (available_at, version)."""
+    return rows.part(np.append(rows.valid_time[1:] != rows.valid_time[:-1], True)[: len(rows.valid_time)])
+
+
+def covariate_frame(
+    panel: Panel, covariates: Sequence[Covariate], index: pd.DatetimeIndex, issue: int
+) -> pd.DataFrame | None:
+    """The covariates of one asset as known at an issue time, one row per step of `index`, NaN where unknown."""
+    if not covariates:
+        return None
+    wanted = index.asi8
+    columns: dict[str, npt.NDArray[np.float64]] = {}
+    for covariate in covariates:
+        rows = panel.slice(covariate.span)
+        if not covariate.foresight:
+            known = rows.available_at <= issue
+            rows = rows.part(known)
+        rows = newest(rows)
+        column = np.full(len(wanted), np.nan)
+        if len(rows.valid_time):
+            place = np.minimum(np.searchsorted(rows.valid_time, wanted), len(rows.valid_time) - 1)
+            found = rows.valid_time[place] == wanted
+            column[found] = rows.value[place[found]]
+        columns[covariate.name] = column
+    return pd.DataFrame(columns, index=index)
+
+
+def digest(rows: Rows) -> str:
+    """A hash of what a model could see in these rows: instants, values, availability."""
+    state = hashlib.blake2b(digest_size=16)
+    for column in (rows.valid_time, rows.value, rows.available_at):
+        state.update(np.ascontiguousarray(column).view(np.uint8).data)
+    return state.hexdigest()

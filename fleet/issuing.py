@@ -1,0 +1,76 @@
+"""Issuing forecasts: load the champion, predict, check; the next of the chain where that fails. Runs in a worker."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from fleet import calendar, checks, rows
+from fleet.forecaster import Adapter
+from fleet.frames import History
+from fleet.judging import Finished
+from fleet.outcome import Failed, attempt
+from fleet.plan import Context, Item, Link
+from fleet.rows import Block
+
+
+def issue_chunk(context: Context, items: Sequence[Item]) -> Finished:
+    """Issue every item's forecast with the first link of its chain that holds; earlier failures are told."""
+    blocks: list[Block] = []
+    failures: list[tuple[str, str, Failed]] = []
+    seconds: dict[str, float] = {}
+    for item in items:
+        started = time.perf_counter()
+        history = context.history(item.asset, context.settings[item.settings])
+        for link in item.chain:
+            issued = attempt(_issued, context, item, link, history)
+            if not isinstance(issued, Failed):
+                blocks.append(issued)
+                break
+            failures.append((item.asset.asset_id, link.recipe, issued))
+        seconds[item.asset.asset_id] = time.perf_counter() - started
+    tables = {"forecasts": rows.forecasts(blocks)} if blocks else {}
+    return Finished(tables=tables, failures=tuple(failures), seconds=seconds)
+
+
+def _issued(context: Context, item: Item, link: Link, history: History) -> Block:
+    settings = context.settings[item.settings]
+    recipe = context.recipes[link.recipe]
+    assert item.issue is not None
+    target = settings.target(pd.Timestamp(item.issue, unit="us", tz="UTC"))
+    y, X = context.inputs(item.asset, recipe, settings, history, item.issue, target)
+    task = settings.task(target, item.asset.static)
+    if link.blob is None:
+        fitted = recipe.forecaster.fit(y, X, task)
+    else:
+        assert isinstance(recipe.forecaster, Adapter)
+        fitted = recipe.forecaster.load(link.blob)
+    checked = checks.check_output(fitted.predict(y, X, task), task)
+    flags = set(checked.quality) | ({"fallback"} if link.role == "fallback" else set())
+    return Block(
+        asset_id=item.asset.asset_id,
+        product=settings.product,
+        recipe=recipe.name,
+        recipe_hash=recipe.recipe_hash,
+        version_id=link.version_id,
+        run_id=link.run_id,
+        role=link.role,
+        quality="+".join(sorted(flags)) or "ok",
+        tz=settings.tz,
+        issue_time=np.full(len(target), item.issue),
+        valid_time=calendar.micros(target),
+        step=np.arange(1, len(target) + 1),
+        mean=checked.mean,
+        quantiles=checked.quantiles,
+    )
+
+
+def lost(context: Context, item: Item, failed: Failed) -> Finished:
+    """The forecast of an item whose worker died: by what is left of its chain that can run in the driver."""
+    rest = tuple(link for link in item.chain[1:] if context.recipes[link.recipe].light)
+    finished = issue_chunk(context, [replace(item, chain=rest)])
+    return replace(finished, failures=((item.asset.asset_id, item.chain[0].recipe, failed), *finished.failures))

@@ -1,0 +1,221 @@
+"""Judging one recipe on one asset's past: fit before the first origin, forecast at each, beside what happened.
+
+Runs in a worker and touches no store. What it returns are the finished rows of a chunk, so that the driver only
+commits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from fleet import calendar, cells, checks, rows
+from fleet.errors import NoData
+from fleet.forecaster import Fitted
+from fleet.frames import History
+from fleet.origins import origins
+from fleet.outcome import Failed, attempt
+from fleet.plan import Context, Item, Recipe, Settings
+from fleet.rows import Block
+from fleet.task import FloatArray
+from store.ids import new_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finished:
+    """The rows of a chunk, by table; per asset and recipe what failed; seconds by asset."""
+
+    tables: Mapping[str, pa.Table]
+    failures: tuple[tuple[str, str, Failed], ...]
+    seconds: Mapping[str, float]
+    blobs: tuple[bytes, ...] = ()
+
+
+def judge_chunk(context: Context, items: Sequence[Item]) -> Finished:
+    """Backtest every item's recipes; a recipe that fails on an asset costs that asset and recipe only."""
+    blocks: list[Block] = []
+    runs: list[dict[str, Any]] = []
+    scales: list[dict[str, Any]] = []
+    failures: list[tuple[str, str, Failed]] = []
+    seconds: dict[str, float] = {}
+    for item in items:
+        started = time.perf_counter()
+        settings = context.settings[item.settings]
+        history = context.history(item.asset, settings)
+        issues = _issues(history, settings)
+        if len(issues):
+            scales += scale_rows(item.asset.asset_id, settings, history, int(calendar.micros(issues)[0]))
+        for name, fingerprint in zip(item.recipes, item.fingerprints, strict=True):
+            run = run_row(context, item, context.recipes[name], "backtest", fingerprint)
+            clock = time.perf_counter()
+            done = attempt(_judged, context, item, context.recipes[name], history, issues, run["run_id"])
+            if isinstance(done, Failed):
+                failures.append((item.asset.asset_id, name, done))
+                run |= {"status": "failed", "error_code": done.code, "error": done.error}
+            else:
+                blocks.append(done[0])
+                run |= done[1]
+            runs.append(ended(run, time.perf_counter() - clock))
+        seconds[item.asset.asset_id] = time.perf_counter() - started
+    tables = {"runs": pa.Table.from_pylist(runs)}
+    if scales:
+        tables["scales"] = pa.Table.from_pylist(scales)
+    if blocks:
+        tables["forecasts"] = rows.forecasts(blocks)
+        levels = tuple(sorted({level for block in blocks for level in block.quantiles}))
+        tables["scores"] = cells.score_cells(rows.judged(blocks, tables["forecasts"]), levels=levels)
+    return Finished(tables=tables, failures=tuple(failures), seconds=seconds)
+
+
+def _issues(history: History, settings: Settings) -> pd.DatetimeIndex:
+    end = history.last_reading_end
+    if end is None:
+        return pd.DatetimeIndex([], tz="UTC")
+    cut = settings.judgement
+    assert cut is not None
+    return origins(cut.first, end, cut.count, cut.stride, settings.horizon, settings.freq, settings.tz)
+
+
+def _judged(
+    context: Context, item: Item, recipe: Recipe, history: History, issues: pd.DatetimeIndex, run_id: str
+) -> tuple[Block, dict[str, Any]]:
+    """The forecasts of all origins, and what the run's row says of the fit."""
+    if not len(issues) or not np.isfinite(history.values).any():
+        raise NoData(f"{item.asset.asset_id} has no reading to judge on")
+    settings = context.settings[item.settings]
+    fitted: Fitted | None = None
+    trained: dict[str, Any] = {}
+    checked: list[checks.Checked] = []
+    targets: list[pd.DatetimeIndex] = []
+    for issue in issues:
+        target = settings.target(issue)
+        y, X = context.inputs(item.asset, recipe, settings, history, calendar.instant(issue), target)
+        task = settings.task(target, item.asset.static)
+        if fitted is None or (settings.judgement and settings.judgement.refit):
+            fitted = recipe.forecaster.fit(y, X, task)
+            trained = trained or {"train_start": y.index[0], "train_end": y.index[-1]}
+        checked.append(checks.check_output(fitted.predict(y, X, task), task))
+        targets.append(target)
+    return _block(item, recipe, settings, history, issues, targets, checked, run_id), trained
+
+
+def _block(
+    item: Item,
+    recipe: Recipe,
+    settings: Settings,
+    history: History,
+    issues: pd.DatetimeIndex,
+    targets: Sequence[pd.DatetimeIndex],
+    checked: Sequence[checks.Checked],
+    run_id: str,
+) -> Block:
+    sizes = [len(target) for target in targets]
+    valid = calendar.from_micros(np.concatenate([calendar.micros(target) for target in targets]))
+    truth, version = history.truth(valid)
+    flags = {flag for forecast in checked for flag in forecast.quality}
+    return Block(
+        asset_id=item.asset.asset_id,
+        product=settings.product,
+        recipe=recipe.name,
+        recipe_hash=recipe.recipe_hash,
+        # A backtest keeps no model: its rows carry the run's id as their version, so two backtests never mix.
+        version_id=run_id,
+        run_id=run_id,
+        role="backtest",
+        quality="+".join(sorted(flags)) or "ok",
+        tz=settings.tz,
+        issue_time=np.repeat(calendar.micros(issues), sizes),
+        valid_time=calendar.micros(valid),
+        step=np.concatenate([np.arange(1, size + 1) for size in sizes]),
+        mean=np.concatenate([forecast.mean for forecast in checked]),
+        quantiles=_joined_quantiles(checked),
+        foresight=any(covariate.foresight for covariate in recipe.sees(item.asset.covariates)),
+        capacity=capacity_of(item),
+        truth=truth,
+        truth_version=version,
+    )
+
+
+def _joined_quantiles(checked: Sequence[checks.Checked]) -> dict[float, FloatArray]:
+    return {level: np.concatenate([f.quantiles[level] for f in checked]) for level in checked[0].quantiles}
+
+
+def capacity_of(item: Item) -> float | None:
+    """The asset's capacity in its own unit, if the register knows it."""
+    value = item.asset.static.get("capacity")
+    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+
+
+def scale_rows(asset_id: str, settings: Settings, history: History, before: int) -> list[dict[str, Any]]:
+    """What mase and rmsse divide by: one row per season over all history known before an instant (UTC microseconds)."""
+    values, times = history.known_arrays(before)
+    found = []
+    for season in settings.seasons:
+        scale_abs, scale_sq = cells.seasonal_scale(values, times, season, settings.freq, settings.tz)
+        found.append(
+            {
+                "asset_id": asset_id,
+                "product": settings.product,
+                "origin": datetime.fromtimestamp(before / 1e6, UTC),
+                "season": season,
+                "scale_abs": _or_none(scale_abs),
+                "scale_sq": _or_none(scale_sq),
+            }
+        )
+    return found
+
+
+def _or_none(value: float) -> float | None:
+    return None if np.isnan(value) else float(value)
+
+
+def run_row(context: Context, item: Item, recipe: Recipe, kind: str, fingerprint: str) -> dict[str, Any]:
+    """The `runs` row of a run that begins now."""
+    foresight = any(covariate.foresight for covariate in recipe.sees(item.asset.covariates))
+    return {
+        "run_id": new_id(),
+        "asset_id": item.asset.asset_id,
+        "product": context.settings[item.settings].product,
+        "recipe": recipe.name,
+        "recipe_hash": recipe.recipe_hash,
+        "library": recipe.library,
+        "library_version": recipe.library_version,
+        "kind": kind,
+        "status": "ok",
+        "started_at": context.clock.now(),
+        "params": recipe.params,
+        "tags": '{"perfect_foresight": true}' if foresight else None,
+        "data_version": context.snapshot,
+        "code_version": context.code_version,
+        "fingerprint": fingerprint,
+        "batch_id": context.batch_id,
+        "train_start": None,
+        "train_end": None,
+        "error_code": None,
+        "error": None,
+    }
+
+
+def ended(run: dict[str, Any], seconds: float) -> dict[str, Any]:
+    """The row of a run that took so long."""
+    return run | {"ended_at": run["started_at"] + timedelta(seconds=seconds), "duration_s": seconds}
+
+
+def lost(kind: str, context: Context, item: Item, failed: Failed) -> Finished:
+    """The rows of an item whose worker died: a failed run for each of its recipes."""
+    runs = []
+    for name, fingerprint in zip(item.recipes, item.fingerprints, strict=True):
+        run = run_row(context, item, context.recipes[name], kind, fingerprint)
+        runs.append(ended(run | {"status": "failed", "error_code": failed.code, "error": failed.error}, 0.0))
+    return Finished(
+        tables={"runs": pa.Table.from_pylist(runs)},
+        failures=tuple((item.asset.asset_id, name, failed) for name in item.recipes),
+        seconds={},
+    )

@@ -1,0 +1,211 @@
+"""Which recipe is best, and which assets are worst: tables over paired sums, ready to print or to plot.
+
+A leaderboard compares recipes on the assets and points that all of them were judged on, says for each how many assets
+it is missing and for how many a metric is undefined, and never averages a NaN.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from fleet.comparison import Role, Sums, compared, measured
+from fleet.metrics import evaluate, parse
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from store.reading import Snapshot
+
+Average = Literal["mean", "median", "micro"]
+By = Literal["asset", "lead"]
+Groups = Mapping[str, str]
+
+LIBRARIES = "select recipe, recipe_hash, max(library) as library from runs group by recipe, recipe_hash"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leaderboard:
+    """Rows of a leaderboard, best first, and what they were made of.
+
+    Args:
+        columns: in order.
+        paired: whether all recipes stand for the same assets and points.
+    """
+
+    columns: tuple[str, ...]
+    table: tuple[Mapping[str, Any], ...]
+    role: str
+    average: str
+    metric: str
+    paired: bool
+
+    def rows(self) -> list[dict[str, Any]]:
+        """One dict for each recipe (and group); an undefined metric is None."""
+        return [dict(row) for row in self.table]
+
+    def arrow(self) -> pa.Table:
+        """The same as an Arrow table."""
+        return pa.table({name: [row[name] for row in self.table] for name in self.columns})
+
+    def df(self) -> pd.DataFrame:
+        """The same as a pandas frame."""
+        frame: pd.DataFrame = self.arrow().to_pandas()
+        return frame
+
+    def __repr__(self) -> str:
+        best = self.table[0]["recipe"] if self.table else "nothing judged yet"
+        return f"Leaderboard({self.role}, {len(self.table)} rows, {self.average} {self.metric}, best: {best})"
+
+
+def leaderboard(
+    snapshot: Snapshot,
+    *,
+    recipes: Sequence[str],
+    metrics: Sequence[str],
+    sort_by: str,
+    role: Role = "backtest",
+    average: Average = "mean",
+    by: str | None = None,
+    groups: Groups | None = None,
+    assets: set[str] | None = None,
+    since: date | None = None,
+    until: date | None = None,
+    product: str = "default",
+) -> Leaderboard:
+    """The leaderboard of the recipes named.
+
+    Args:
+        metrics: names of section 7 of the metrics; `sort_by` is the one that orders the rows.
+        average: over assets; micro adds all assets up first.
+        by: None, "asset", "lead", or the name of the register column that `groups` holds.
+        groups: asset to its group.
+        since, until: local days, `until` not included.
+    """
+    names = list(dict.fromkeys([*metrics, *([sort_by] if sort_by not in metrics else [])]))
+    sums = compared(
+        snapshot,
+        role=role,
+        recipes=recipes,
+        product=product,
+        since=since,
+        until=until,
+        by_lead=by == "lead",
+        assets=assets,
+    )
+    values = {name: measured(snapshot, sums, parse(name), product=product) for name in names}
+    micro = average == "micro"
+    libraries = {(row["recipe"], row["recipe_hash"]): row["library"] for row in snapshot.sql(LIBRARIES).rows()}
+    label = _labels(sums, by, groups)
+    table = []
+    for recipe in dict.fromkeys(sums.recipe):
+        for group in dict.fromkeys(label[sums.recipe == recipe]):
+            mine = (sums.recipe == recipe) & (label == group)
+            row: dict[str, Any] = {
+                "recipe": recipe,
+                "library": libraries.get((recipe, sums.recipe_hash[mine][0]), ""),
+                **({by: group} if by else {}),
+                "assets": len(set(sums.asset[mine])),
+                "n": int(sums.columns["n"][mine].sum()),
+                "missing": sums.missing.get(recipe, 0),
+                "undefined": int(np.isnan(values[sort_by][mine]).sum()),
+                "perfect_foresight": bool(sums.foresight[mine].any()),
+            }
+            for name in names:
+                row[name] = _micro(sums, mine, name) if micro else _average(values[name][mine], average)
+            table.append(row)
+    order = sorted(table, key=lambda row: _rank(row, sort_by, by))
+    columns = [
+        "recipe",
+        "library",
+        *([by] if by else []),
+        "assets",
+        "n",
+        "missing",
+        "undefined",
+        "perfect_foresight",
+        *names,
+    ]
+    return Leaderboard(
+        columns=tuple(columns),
+        table=tuple(order),
+        role=role,
+        average=average,
+        metric=sort_by,
+        paired=sums.paired,
+    )
+
+
+def worst(
+    snapshot: Snapshot,
+    *,
+    recipes: Sequence[str],
+    metric: str,
+    role: Role,
+    champions: Mapping[str, str],
+    n: int,
+    product: str = "default",
+) -> list[dict[str, Any]]:
+    """The assets with the highest error, each with the recipe in charge (the best judged one where none is).
+
+    Args:
+        champions: asset to the recipe in charge.
+        n: rows at most.
+    """
+    sums = compared(snapshot, role=role, recipes=recipes, product=product, across="asset")
+    values = measured(snapshot, sums, parse(metric), product=product)
+    chosen: dict[str, dict[str, Any]] = {}
+    for asset, recipe, value, points in zip(sums.asset, sums.recipe, values, sums.columns["n"], strict=True):
+        if np.isnan(value) or (role == "backtest" and champions.get(asset, recipe) != recipe):
+            continue
+        held = chosen.get(asset)
+        if held is None or abs(value) < abs(held[metric]):
+            chosen[asset] = {"asset_id": asset, "recipe": recipe, "n": int(points), metric: float(value)}
+    return sorted(chosen.values(), key=lambda row: (-abs(row[metric]), row["asset_id"]))[:n]
+
+
+def _labels(sums: Sums, by: str | None, groups: Groups | None) -> npt.NDArray[np.object_]:
+    if by is None:
+        return np.full(len(sums.asset), "", dtype=object)
+    if by == "lead":
+        return sums.lead
+    if by == "asset":
+        return sums.asset
+    return np.array([(groups or {}).get(asset, "") for asset in sums.asset], dtype=object)
+
+
+def _average(values: npt.NDArray[np.float64], average: Average) -> float | None:
+    defined = values[~np.isnan(values)]
+    if not len(defined):
+        return None
+    return float(np.median(defined) if average == "median" else defined.mean())
+
+
+def _micro(sums: Sums, mine: npt.NDArray[np.bool_], name: str) -> float | None:
+    """All assets added up first; a scaled or relative metric has no such form, since its assets differ in unit."""
+    metric = parse(name)
+    if metric.season or metric.recipe:
+        return None
+    total = {column: np.array([values[mine].sum()]) for column, values in sums.columns.items()}
+    value = float(evaluate(metric, total)[0])
+    return None if math.isnan(value) else value
+
+
+def _rank(row: Mapping[str, Any], sort_by: str, by: str | None) -> tuple[Any, ...]:
+    value = row[sort_by]
+    group = str(row[by]) if by else ""
+    return (group, value is None, 0.0 if value is None else _badness(value, sort_by), row["recipe"])
+
+
+def _badness(value: float, metric: str) -> float:
+    """Errors are better low, skill high, bias near zero."""
+    if metric.startswith("skill"):
+        return -value
+    return abs(value) if metric == "bias" else value

@@ -1,0 +1,172 @@
+"""What became of the assets of a job: values, never exceptions that stop a fleet.
+
+A model's failure is turned into `Failed` in exactly one place (`failure_of`), with the cause in the words of the
+store's `outcomes` table. A `Report` is what every verb returns.
+"""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal, ParamSpec, TypeVar
+
+from fleet.errors import AdapterMissing, BadOutput, NoData, TooShort, Unsaveable
+from store.errors import TsfleetError
+
+
+class Cause(StrEnum):
+    """Why an asset failed; the closed set of the `outcomes` table."""
+
+    EXCEPTION = "exception"
+    TIMEOUT = "timeout"
+    CRASHED = "crashed"
+    MEMORY = "memory"
+    BAD_OUTPUT = "bad_output"
+    TOO_SHORT = "too_short"
+    NO_DATA = "no_data"
+    MISSING_COVARIATE = "missing_covariate"
+    UNPICKLABLE = "unpicklable"
+    ADAPTER_MISSING = "adapter_missing"
+    CANCELLED = "cancelled"
+
+
+Status = Literal["ok", "failed", "fell_back", "skipped"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Failed:
+    """One failure as a value: a stable code, the cause, one line for people, and the trace for whoever debugs."""
+
+    code: str
+    cause: Cause
+    error: str
+    trace: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What became of one asset in one job.
+
+    >>> Outcome(asset_id="b1", status="ok", recipe="gbm").cause is None
+    True
+    """
+
+    asset_id: str
+    status: Status
+    product: str = "default"
+    recipe: str | None = None
+    failure: Failed | None = None
+    duration_s: float = 0.0
+
+    @property
+    def cause(self) -> Cause | None:
+        """The cause of the failure, if there was one (a fallback keeps the cause that led to it)."""
+        return self.failure.cause if self.failure else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a verb is, for a bar or a line."""
+
+    done: int
+    total: int
+    ok: int = 0
+    failed: int = 0
+    fell_back: int = 0
+    skipped: int = 0
+
+
+Show = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureGroup:
+    """Failures of one cause and message, with the first asset as the example."""
+
+    cause: str
+    count: int
+    asset_id: str
+    recipe: str | None
+    error: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What a verb did: counts, failures grouped by cause, rows written, seconds."""
+
+    job: str
+    slot: datetime
+    assets: int
+    ok: int = 0
+    failed: int = 0
+    fell_back: int = 0
+    skipped: int = 0
+    seconds: float = 0.0
+    failures: tuple[FailureGroup, ...] = ()
+    rows: Mapping[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    interrupted: bool = False
+
+    @property
+    def clean(self) -> bool:
+        """True when no asset failed or fell back and nobody interrupted."""
+        return not (self.failed or self.fell_back or self.interrupted)
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def attempt(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Failed:
+    """What `act` returns, or its exception as a value: the border between a model and the fleet.
+
+    >>> attempt(float, "x").error
+    "ValueError: could not convert string to float: 'x'"
+    """
+    try:
+        return act(*args, **kwargs)
+    except Exception as error:  # noqa: BLE001  a user's model may raise anything, and it costs one outcome
+        return failure_of(error)
+
+
+def failure_of(error: BaseException) -> Failed:
+    """The exception of a model or its library as a value, with its cause.
+
+    >>> failure_of(TooShort("needs 24 steps, has 3")).cause
+    <Cause.TOO_SHORT: 'too_short'>
+    >>> failure_of(ZeroDivisionError("division by zero")).error
+    'ZeroDivisionError: division by zero'
+    """
+    named: Sequence[tuple[type[BaseException], Cause]] = (
+        (TooShort, Cause.TOO_SHORT),
+        (NoData, Cause.NO_DATA),
+        (BadOutput, Cause.BAD_OUTPUT),
+        (Unsaveable, Cause.UNPICKLABLE),
+        (AdapterMissing, Cause.ADAPTER_MISSING),
+        (MemoryError, Cause.MEMORY),
+        (TimeoutError, Cause.TIMEOUT),
+    )
+    cause = next((cause for kind, cause in named if isinstance(error, kind)), Cause.EXCEPTION)
+    expected = isinstance(error, TsfleetError)
+    first_line = (str(error).strip().splitlines() or [""])[0]
+    return Failed(
+        code=error.code if isinstance(error, TsfleetError) else "exception",
+        cause=cause,
+        error=first_line if expected else f"{type(error).__name__}: {first_line}",
+        trace="" if expected else "".join(traceback.format_exception(error))[-4000:],
+    )
+
+
+def grouped(failures: Sequence[tuple[str, str | None, Failed]]) -> tuple[FailureGroup, ...]:
+    """(asset, recipe, failure) triples grouped by cause, recipe and code, the largest group first."""
+    groups: dict[tuple[str, str | None, str], list[tuple[str, Failed]]] = {}
+    for asset_id, recipe, failure in failures:
+        groups.setdefault((failure.cause, recipe, failure.code), []).append((asset_id, failure))
+    rows = [
+        FailureGroup(cause=cause, count=len(found), asset_id=found[0][0], recipe=recipe, error=found[0][1].error)
+        for (cause, recipe, _), found in groups.items()
+    ]
+    return tuple(sorted(rows, key=lambda row: (-row.count, row.cause, row.recipe or "")))

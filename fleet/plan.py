@@ -1,0 +1,199 @@
+"""What a worker is told: recipes, settings and assets, all frozen and small enough to pickle with every chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from fleet import calendar
+from fleet.forecaster import Forecaster
+from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame
+from fleet.task import Task
+from store.clock import Clock
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Recipe:
+    """A named model definition, ready to run.
+
+    Args:
+        name: the name in the configuration.
+        recipe_hash: its identity: adapter, options, features, covariates.
+        adapter: the adapter's name, which rebuilds the forecaster where a version is loaded.
+        forecaster: the adapter with its options.
+        library: distribution that does the arithmetic, with its version.
+        covariates: names of the covariates it may see; None is all that are declared, () none.
+        params: the options as JSON, for the runs table.
+    """
+
+    name: str
+    recipe_hash: str
+    adapter: str
+    forecaster: Forecaster
+    library: str
+    library_version: str
+    covariates: tuple[str, ...] | None
+    params: str
+
+    @property
+    def light(self) -> bool:
+        """Pure NumPy: can neither hang nor crash, so it may run in the driver's process."""
+        return bool(getattr(self.forecaster, "light", False))
+
+    @property
+    def learns(self) -> bool:
+        """Whether a fit leaves anything to keep; a rule that learns nothing needs no version to stand in."""
+        return getattr(self.forecaster, "codec", "") != "none"
+
+    @property
+    def sees_any(self) -> bool:
+        """Whether it looks at covariates at all."""
+        return bool(getattr(self.forecaster, "uses_covariates", True)) and self.covariates != ()
+
+    def sees(self, covariates: tuple[Covariate, ...]) -> tuple[Covariate, ...]:
+        """Those of an asset's covariates that this recipe is given."""
+        if not self.sees_any:
+            return ()
+        return tuple(c for c in covariates if self.covariates is None or c.name in self.covariates)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judgement:
+    """How a backtest cuts the past.
+
+    Args:
+        first: the first origin for every asset; None takes each asset's last ones that have actuals.
+        stride: between origins.
+        refit: fit again at every origin instead of once before the first.
+    """
+
+    count: int
+    stride: pd.Timedelta
+    first: pd.Timestamp | None
+    refit: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What holds for a group of assets: the product's grid and the training window.
+
+    Args:
+        window_us: history a model sees before the issue time, microseconds; None is all.
+        days_ahead: of a delivery product, local days from the issue to the delivery day; None for a rolling one.
+    """
+
+    product: str
+    tz: str
+    freq: str
+    horizon: int
+    seasons: tuple[int, ...]
+    quantiles: tuple[float, ...]
+    seed: int
+    window_us: int | None
+    judgement: Judgement | None
+    days_ahead: int | None = None
+
+    def target(self, issue: pd.Timestamp) -> pd.DatetimeIndex:
+        """The instants that an issue is about."""
+        if self.days_ahead is None:
+            return calendar.grid(issue, self.horizon, self.freq, self.tz)
+        return calendar.delivery_day(issue, self.days_ahead, self.freq, self.tz)
+
+    def task(self, target: pd.DatetimeIndex, static: Mapping[str, object]) -> Task:
+        """The question for one asset and issue."""
+        return Task(
+            target=target,
+            freq=self.freq,
+            tz=self.tz,
+            seasons=self.seasons,
+            quantiles=self.quantiles,
+            seed=self.seed,
+            static=static,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """What all items of a batch share.
+
+    Args:
+        panel: rows of the actuals.
+        covariates: rows of the covariates, None when no recipe sees any.
+        settings: referred to by index from the items.
+        snapshot: the data version the panels were read at.
+        batch_id: groups the runs of one verb.
+    """
+
+    panel: Panel
+    covariates: Panel | None
+    recipes: Mapping[str, Recipe]
+    settings: tuple[Settings, ...]
+    snapshot: int
+    batch_id: str
+    clock: Clock
+    code_version: str = ""
+
+    def history(self, asset: AssetRows, settings: Settings) -> History:
+        """One asset's series on its grid."""
+        return History(self.panel.slice(asset.span), settings.freq, settings.tz)
+
+    def inputs(
+        self,
+        asset: AssetRows,
+        recipe: Recipe,
+        settings: Settings,
+        history: History,
+        issue: int,
+        target: pd.DatetimeIndex,
+    ) -> tuple[pd.Series[float], pd.DataFrame | None]:
+        """(y, X) as known at an issue time, for `fit` and `predict` alike.
+
+        Args:
+            issue: UTC microseconds.
+            target: the instants to forecast; X reaches through the last of them.
+        """
+        y = history.known_at(issue, settings.window_us)
+        seen = recipe.sees(asset.covariates)
+        if not seen or self.covariates is None or not len(y):
+            return y, None
+        end = target[-1] + pd.Timedelta(1, "us")
+        index = calendar.grid_between(y.index[0], end, settings.freq, settings.tz)
+        return y, covariate_frame(self.covariates, seen, index, issue)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """One version that may issue the forecast: the champion first, then the fallbacks.
+
+    Args:
+        recipe: name in the context's recipes.
+        blob: the fitted model as saved; None fits on the spot (a recipe that learns nothing).
+    """
+
+    recipe: str
+    role: str
+    version_id: str
+    run_id: str
+    blob: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Item:
+    """One asset's work in a verb.
+
+    Args:
+        settings: index into the context's settings.
+        recipes: names of the recipes to judge or fit.
+        fingerprints: of each recipe, aligned.
+        issue: issue time, UTC microseconds, when forecasts are issued.
+        chain: what may issue them, in order.
+    """
+
+    asset: AssetRows
+    settings: int
+    recipes: tuple[str, ...]
+    fingerprints: tuple[str, ...]
+    issue: int | None = None
+    chain: tuple[Link, ...] = ()

@@ -1,0 +1,234 @@
+"""Which assets a verb is about, and their rows in batches that fit in memory.
+
+One question for the whole fleet and one read per batch; never one per asset.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from fleet import calendar
+from fleet.config import AssetConfig, FleetConfig
+from fleet.errors import NothingSelected
+from fleet.frames import AssetRows, Covariate, Panel, Span, panel_of, spans
+from fleet.plan import Judgement, Settings
+
+if TYPE_CHECKING:
+    from store.reading import Snapshot
+
+BATCH_ROWS = 2_000_000
+
+SUMMARY = """
+select a.asset_id, coalesce(d.n, 0) as n, d.last_reading, d.last_row, d.level, to_json(a)::varchar as register
+from assets a left join (
+    select asset_id, count(*) as n, max(valid_time) filter (where isfinite(y)) as last_reading,
+           max(valid_time) as last_row, avg(y) filter (where isfinite(y)) as level
+    from actuals group by asset_id) d using (asset_id)
+where a.state is distinct from 'retired'
+order by a.asset_id
+"""
+LINKS = "select asset_id, name, series_id from links order by asset_id, name, series_id"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Member:
+    """One asset of the fleet as a verb sees it.
+
+    Args:
+        config: resolved for this asset; shared by all assets with the same overrides.
+        settings: index into the population's settings.
+        rows: actuals stored.
+        data_end: end of the interval of its last finite reading, of its last row where none is finite.
+        static: register facts, and `peer_mean`, the median level of its peers.
+    """
+
+    asset_id: str
+    config: AssetConfig
+    settings: int
+    rows: int
+    data_end: pd.Timestamp | None
+    static: Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Population:
+    """The assets of a verb, sorted by id, and the distinct settings they refer to."""
+
+    members: tuple[Member, ...]
+    settings: tuple[Settings, ...]
+
+
+def population(snapshot: Snapshot, config: FleetConfig, *, select: Sequence[str], where: str | None) -> Population:
+    """The assets that match any glob of `select` and the SQL predicate `where` over `assets`.
+
+    Raises:
+        NothingSelected: the selection matches no asset, or the store holds none.
+    """
+    found = snapshot.sql(SUMMARY).rows()
+    if not found:
+        raise NothingSelected("the store holds no asset", hint="tsfleet ingest brings them in")
+    wanted = _wanted(snapshot, [row["asset_id"] for row in found], select, where)
+    peers = _peer_levels(found)
+    settings: dict[Settings, int] = {}
+    members = []
+    for row in found:
+        if row["asset_id"] not in wanted:
+            continue
+        register = json.loads(row["register"])
+        resolved = config.for_asset(row["asset_id"], register)
+        number = settings.setdefault(settings_of(resolved), len(settings))
+        members.append(
+            Member(
+                asset_id=row["asset_id"],
+                config=resolved,
+                settings=number,
+                rows=row["n"],
+                data_end=_data_end(row["last_reading"] or row["last_row"], resolved),
+                static={k: v for k, v in resolved.static.items() if v is not None}
+                | {"peer_mean": peers.get(register.get("kind"))},
+            )
+        )
+    return Population(members=tuple(members), settings=tuple(settings))
+
+
+def settings_of(config: AssetConfig, product: str = "default") -> Settings:
+    """The product's grid and the training window of an asset."""
+    return Settings(
+        product=product,
+        tz=config.timezone,
+        freq=config.freq,
+        horizon=config.horizon,
+        seasons=tuple(config.seasons),
+        quantiles=tuple(config.quantiles),
+        seed=config.seed,
+        window_us=_microseconds(config.train.window),
+        judgement=Judgement(
+            count=config.backtest.origins,
+            stride=pd.Timedelta(config.backtest.stride or timedelta(days=1)),
+            first=None if config.backtest.first is None else pd.Timestamp(config.backtest.first),
+            refit=config.backtest.refit,
+        ),
+    )
+
+
+def _microseconds(length: timedelta | None) -> int | None:
+    return None if length is None else round(length.total_seconds() * 1e6)
+
+
+def _wanted(snapshot: Snapshot, ids: Sequence[str], select: Sequence[str], where: str | None) -> set[str]:
+    wanted = set(ids)
+    if select:
+        wanted = {i for i in ids if any(i == glob or fnmatch.fnmatchcase(i, glob) for glob in select)}
+    if where is not None:
+        wanted &= {row["asset_id"] for row in snapshot.sql(f"select asset_id from assets where ({where})").rows()}
+    if not wanted:
+        said = " ".join([*(f"--select {glob}" for glob in select), *([f"--where {where}"] if where else [])])
+        raise NothingSelected(f"{said} matches none of {len(ids)} assets", hint=f"an id is for example {ids[0]}")
+    return wanted
+
+
+def _peer_levels(found: Sequence[Mapping[str, Any]]) -> dict[str | None, float]:
+    """Median level of the assets of each kind: what an asset without a single reading can be expected to be like."""
+    levels: dict[str | None, list[float]] = {}
+    for row in found:
+        if row["level"] is not None and np.isfinite(row["level"]):
+            levels.setdefault(json.loads(row["register"]).get("kind"), []).append(row["level"])
+    return {kind: float(np.median(values)) for kind, values in levels.items()}
+
+
+def _data_end(last: datetime | None, config: AssetConfig) -> pd.Timestamp | None:
+    if last is None:
+        return None
+    start = pd.DatetimeIndex([last]).as_unit("us")
+    return calendar.interval_end(start, config.freq, config.timezone)[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A batch in memory, or in files that workers map."""
+
+    members: tuple[Member, ...]
+    assets: Mapping[str, AssetRows]
+    panel: Panel
+    covariates: Panel | None
+
+
+def batches(members: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
+    """Members in order, cut so that a batch holds about `BATCH_ROWS` rows."""
+    batch: list[Member] = []
+    size = 0
+    for member in members:
+        if batch and size + member.rows > BATCH_ROWS:
+            yield tuple(batch)
+            batch, size = [], 0
+        batch.append(member)
+        size += member.rows
+    if batch:
+        yield tuple(batch)
+
+
+def load(
+    snapshot: Snapshot,
+    config: FleetConfig,
+    members: tuple[Member, ...],
+    *,
+    folder: Path | None,
+    with_covariates: bool,
+    since: datetime | None = None,
+) -> Loaded:
+    """Read the rows of a batch: all revisions of the actuals, and all vintages of the covariates where they are wanted.
+
+    Args:
+        folder: where to write the files that other processes map; None keeps the rows here.
+        since: leave out what is older.
+    """
+    ids = [member.asset_id for member in members]
+    table = snapshot.table(
+        "actuals_all", assets=ids, since=since, columns=["asset_id", "valid_time", "y", "available_at", "_v"]
+    )
+    at = {key[0]: span for key, span in spans([table["asset_id"]]).items()}
+    panel = panel_of(table, "y", folder / "actuals.arrow" if folder else None)
+    covariates, linked = _covariates(snapshot, config, ids, folder) if with_covariates else (None, {})
+    assets = {
+        member.asset_id: AssetRows(
+            asset_id=member.asset_id,
+            span=at.get(member.asset_id, Span(0, 0)),
+            covariates=linked.get(member.asset_id, ()),
+            static=member.static,
+        )
+        for member in members
+    }
+    return Loaded(members=members, assets=assets, panel=panel, covariates=covariates)
+
+
+def _covariates(
+    snapshot: Snapshot, config: FleetConfig, ids: Sequence[str], folder: Path | None
+) -> tuple[Panel | None, dict[str, tuple[Covariate, ...]]]:
+    """The covariate panel of these assets, and what each is linked to."""
+    wanted = set(ids)
+    links = [row for row in snapshot.sql(LINKS).rows() if row["asset_id"] in wanted]
+    if not links:
+        return None, {}
+    table = snapshot.table(
+        "covariates_all",
+        where={"series_id": sorted({row["series_id"] for row in links})},
+        columns=["series_id", "name", "valid_time", "available_at", "value", "_v"],
+    )
+    at = spans([table["series_id"], table["name"]])
+    foresight = config.foresight_names()
+    linked: dict[str, tuple[Covariate, ...]] = {}
+    for row in links:
+        span = at.get((row["series_id"], row["name"]))
+        if span is not None:
+            covariate = Covariate(name=row["name"], span=span, foresight=row["name"] in foresight)
+            linked[row["asset_id"]] = (*linked.get(row["asset_id"], ()), covariate)
+    return panel_of(table, "value", folder / "covariates.arrow" if folder else None), linked

@@ -1,0 +1,88 @@
+"""The verb `score`: what was forecast beside what happened, as sums that any window can be made of later.
+
+A cell is one asset, version, role, local day and lead bucket. A cell is computed again, whole, when an actual or a
+forecast in it is newer than the watermark; cells and watermark are one commit, so that nothing is counted twice and
+nothing lost.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from fleet import cells
+from fleet.driver import Driver
+from fleet.ledger import Ledger
+from fleet.metrics import level_of
+from fleet.outcome import Outcome, Report
+from fleet.population import Population
+
+if TYPE_CHECKING:
+    from store.reading import Snapshot
+
+WATERMARK = "score"
+# The local day of a forecast's valid time is the cell's day; every cell that a new row touches is computed again.
+STALE = """
+with issued as (
+    select f.asset_id, f.valid_time, f._v, (f.valid_time at time zone c.tz)::date as day
+    from forecasts__v f join clocks c using (asset_id) where f.role <> 'backtest'
+)
+select distinct i.asset_id, i.day from issued i
+join actuals__v a on a.asset_id = i.asset_id and a.valid_time = i.valid_time
+where (a._v > $seen or i._v > $seen) and isfinite(a.y)
+"""
+ROWS = """
+select f.*, a.y, a._v as actuals_v, t.capacity, 'latest' as truth, s.day,
+       coalesce(json_extract_string(r.tags, '$.perfect_foresight') = 'true', false) as perfect_foresight
+from forecasts f
+join clocks c on c.asset_id = f.asset_id
+join stale s on s.asset_id = f.asset_id and s.day = (f.valid_time at time zone c.tz)::date
+join actuals__v a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+left join assets t on t.asset_id = f.asset_id
+left join runs r on r.run_id = f.run_id
+where f.role <> 'backtest' and isfinite(a.y)
+order by f.asset_id, f.issue_time, f.valid_time
+"""
+OPEN = """
+select count(*) as n from forecasts f
+where f.role <> 'backtest' and not exists (
+    select 1 from actuals a where a.asset_id = f.asset_id and a.valid_time = f.valid_time and isfinite(a.y))
+"""
+
+
+def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
+    """Score every live forecast whose actuals arrived or changed; one outcome per asset that had something to score."""
+    snapshot = driver.store.snapshot()
+    seen = int(snapshot.mark(WATERMARK) or 0)
+    clocks = pa.table(
+        {
+            "asset_id": pa.array([member.asset_id for member in people.members], pa.string()),
+            "tz": pa.array([member.config.timezone for member in people.members], pa.string()),
+        }
+    )
+    stale = snapshot.sql(STALE, {"seen": seen}, {"clocks": clocks}).arrow()
+    waiting = snapshot.sql(OPEN).rows()[0]["n"]
+    if waiting:
+        ledger.note(f"{waiting:,} forecast steps have no actual yet")
+    if stale.num_rows:
+        scored = _cells(snapshot, clocks, stale)
+        transaction = driver.store.begin(note=ledger.job)
+        transaction.replace("scores", scored)
+        transaction.mark(WATERMARK, str(snapshot.id))
+        ledger.written |= transaction.commit().written
+    done = set(stale["asset_id"].to_pylist())
+    ledger.add(
+        None,
+        [
+            Outcome(asset_id=member.asset_id, status="ok" if member.asset_id in done else "skipped")
+            for member in people.members
+        ],
+    )
+    return ledger.close()
+
+
+def _cells(snapshot: Snapshot, clocks: pa.Table, stale: pa.Table) -> pa.Table:
+    rows = snapshot.sql(ROWS, {}, {"clocks": clocks, "stale": stale}).arrow()
+    levels = tuple(sorted(level_of(name) for name in rows.column_names if name[0] == "q" and name[1:].isdigit()))
+    return cells.score_cells(rows, levels=levels)

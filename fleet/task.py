@@ -1,0 +1,83 @@
+"""What a model is asked: the instants to forecast, the step, the clock, the seasons, the quantiles, the seed.
+
+A task is the same thing at fit (the target of a typical issue) and at predict (the target of this issue). The history
+that comes with it lies on the full regular grid of the step and ends at the last known step; the target may begin
+later, and then the model bridges the gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fleet.errors import ConfigInvalid, SeriesInvalid
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+
+def quantile_column(level: float) -> str:
+    """The column of a quantile: ``q`` and the decimals of its level, at least two.
+
+    >>> quantile_column(0.1), quantile_column(0.025), quantile_column(0.95)
+    ('q10', 'q025', 'q95')
+    """
+    return "q" + f"{level:.12f}".split(".")[1].rstrip("0").ljust(2, "0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Task:
+    """One question to a model.
+
+    Args:
+        target: the UTC instants to forecast, ascending, at least one.
+        freq: the step, as the configuration writes it: ``15min``, ``1h``, ``1D``.
+        tz: IANA name of the asset's clock; seasons of whole days mean the same time on it.
+        seasons: season lengths in steps, the main one first; empty when none is known.
+        quantiles: levels asked for beside the mean, ascending.
+        seed: where all randomness of the model comes from.
+        static: facts of the asset (capacity, kind, ``peer_mean``).
+    """
+
+    target: pd.DatetimeIndex
+    freq: str
+    tz: str = "UTC"
+    seasons: tuple[int, ...] = ()
+    quantiles: tuple[float, ...] = ()
+    seed: int = 0
+    static: Mapping[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not len(self.target):
+            raise SeriesInvalid("the task has no step to forecast")
+        if self.target.tz is None:
+            raise SeriesInvalid(f"the target begins at {self.target[0]} without a time zone")
+        if self.target.unit != "us":
+            object.__setattr__(self, "target", self.target.as_unit("us"))
+        if any(not 0.0 < level < 1.0 for level in self.quantiles):
+            raise ConfigInvalid(f"quantiles lie between 0 and 1, got {self.quantiles}")
+
+    @property
+    def horizon(self) -> int:
+        """Number of steps to forecast."""
+        return len(self.target)
+
+    def frame(self, mean: FloatArray, quantiles: Mapping[float, FloatArray] | None = None) -> pd.DataFrame:
+        """The forecast in the form a model returns it: index the target, columns ``mean`` and ``qXX``.
+
+        >>> task = Task(target=pd.date_range("2024-01-02", periods=2, freq="h", tz="UTC"), freq="1h")
+        >>> task.frame(np.array([1.0, 2.0]), {0.9: np.array([3.0, 4.0])}).columns.to_list()
+        ['mean', 'q90']
+        """
+        if not quantiles:
+            return pd.DataFrame(mean.reshape(-1, 1), index=self.target, columns=_MEAN, copy=False)
+        levels = sorted(quantiles)
+        names = ["mean", *map(quantile_column, levels)]
+        return pd.DataFrame(np.column_stack([mean, *(quantiles[q] for q in levels)]), index=self.target, columns=names)
+
+
+_MEAN = pd.Index(["mean"])

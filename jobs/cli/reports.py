@@ -1,0 +1,80 @@
+"""What a verb of the fleet did, as a line, a table of failures, and an exit code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from jobs.cli.console import Row, print_json, print_rows, say
+from jobs.cli.exits import Exit
+
+if TYPE_CHECKING:
+    from fleet.outcome import Report
+
+INTERRUPTED = "interrupted: what was finished is in the store; the same command goes on with the rest"
+
+
+def finish(report: Report, *, verb: str, as_json: bool) -> Exit:
+    """Prints a report and gives the exit code that it means."""
+    if as_json:
+        print_json(as_row(report))
+    else:
+        say(line(report, verb))
+        for note in report.notes:
+            say(f"  {note}")
+        if report.failures:
+            print_rows(failure_rows(report), as_json=False)
+    if report.interrupted:
+        say(INTERRUPTED)
+        return Exit.INTERRUPTED
+    return Exit.PARTLY if report.failed or report.fell_back else Exit.OK
+
+
+def line(report: Report, verb: str) -> str:
+    """A report in one line.
+
+    >>> from fleet.outcome import Report
+    >>> line(Report(job="cli:train", slot="", assets=3, ok=2, fell_back=1, seconds=1.25, rows={"runs": 3}), "train")
+    'train: 3 assets, ok 2, fell back 1, 1.2 s; wrote 3 runs'
+    """
+    counts = {"ok": report.ok, "failed": report.failed, "fell back": report.fell_back, "skipped": report.skipped}
+    parts = [
+        f"{report.assets:,} assets",
+        *(f"{name} {count:,}" for name, count in counts.items() if count),
+        f"{report.seconds:.1f} s",
+    ]
+    wrote = ", ".join(f"{count:,} {table}" for table, count in report.rows.items() if count)
+    return f"{verb}: {', '.join(parts)}; " + (f"wrote {wrote}" if wrote else "nothing to write")
+
+
+def failure_rows(report: Report) -> list[Row]:
+    """The causes of failure, the most frequent first, each with an asset to look at."""
+    return [
+        {"cause": f.cause, "count": f.count, "recipe": f.recipe, "for example": f.asset_id, "error": f.error}
+        for f in report.failures
+    ]
+
+
+def as_row(report: Report) -> Row:
+    """A report as one JSON object."""
+    return {
+        "job": report.job,
+        "slot": report.slot,
+        "assets": report.assets,
+        "ok": report.ok,
+        "failed": report.failed,
+        "fell_back": report.fell_back,
+        "skipped": report.skipped,
+        "seconds": round(report.seconds, 3),
+        "rows": dict(report.rows),
+        "failures": [
+            {"cause": f.cause, "count": f.count, "asset_id": f.asset_id, "recipe": f.recipe, "error": f.error}
+            for f in report.failures
+        ],
+        "notes": list(report.notes),
+        "interrupted": report.interrupted,
+    }
+
+
+def finish_ingest(report: IngestReport, *, as_json: bool) -> Exit:
+    """Prints what an ingest brought in."""
+    raise NotImplementedError

@@ -1,0 +1,17 @@
+"""What can go wrong on the way in: a command typed wrongly, a folder that is not what it should be."""
+
+from __future__ import annotations
+
+from store.errors import TsfleetError
+
+
+class JobsError(TsfleetError):
+    """The command could not do what was asked."""
+
+    code = "jobs"
+
+
+class UsageInvalid(JobsError, ValueError):
+    """An option or argument does not hold; type it as the help of the command says."""
+
+    code = "usage-invalid"

@@ -1,0 +1,85 @@
+"""One lock file for all writers of a folder, held over a commit, a checkpoint and a close.
+
+SQLite before 3.51.3 can corrupt its log when one connection resets it while another writes, so whoever may checkpoint holds
+this lock. ``flock`` belongs to the open file, so the kernel lets go when a process dies, however it dies.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from store.errors import ReadOnly, StoreBusy
+
+_FIRST_PAUSE_S = 0.0002
+_LONGEST_PAUSE_S = 0.004
+
+
+class WriterLock:
+    """An exclusive lock between threads and processes; entering waits at most ``wait_s``."""
+
+    def __init__(self, path: Path, *, wait_s: float = 60.0) -> None:
+        self._path, self._wait_s = path, wait_s
+        self._threads = threading.RLock()
+        self._depth = 0
+        self._file: int | None = None
+
+    @contextmanager
+    def held(self, *, wait_s: float | None = None) -> Iterator[None]:
+        """Hold the lock; entering again from the same thread costs nothing."""
+        limit = self._wait_s if wait_s is None else wait_s
+        if not self._threads.acquire(timeout=max(limit, 0.0)):
+            raise self._busy(limit)
+        try:
+            if self._depth == 0:
+                self._take(limit)
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
+                if self._depth == 0 and self._file is not None:
+                    fcntl.flock(self._file, fcntl.LOCK_UN)
+        finally:
+            self._threads.release()
+
+    def close(self) -> None:
+        """Give the file back; the lock cannot be held here any more."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _take(self, limit: float) -> None:
+        if self._file is None:
+            try:
+                self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            except OSError as cause:
+                raise ReadOnly(
+                    f"the lock file {self._path} cannot be opened for writing: {cause.strerror}",
+                    hint="open the store with read_only=True, or make the folder writable",
+                ) from cause
+        stop_at = time.monotonic() + limit
+        pause = _FIRST_PAUSE_S
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except OSError as cause:
+                if cause.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):
+                    raise
+            if time.monotonic() >= stop_at:
+                raise self._busy(limit)
+            time.sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_S)
+
+    def _busy(self, limit: float) -> StoreBusy:
+        return StoreBusy(
+            f"another writer has held {self._path} for {limit:g} s",
+            hint="try again; `lsof` on the lock file names the process",
+        )

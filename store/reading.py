@@ -1,0 +1,486 @@
+"""Questions at a snapshot: which rows of which files a name stands for, and the answers.
+
+A snapshot is a number. Every question reads the catalog once, shortly, and from then on stands on what it read: the segments
+and hot rows of today, of which it shows those with ``_v`` up to its number. Only the names that a query uses become views.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from store.catalog import Catalog, Segment, State, quoted
+from store.clock import Clock, to_micros
+from store.errors import NotFound, SchemaMismatch
+from store.ids import check_asset_id
+from store.schema import MACROS, STORED, TABLES, VIEWS, Table, View
+from store.segments import segment_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+    from store.duck import Engine, Held, Params, Question
+
+_WORD = re.compile(r"\w+")
+_ALL_NAMES = {"show", "summarize", "information_schema", "duckdb_views", "duckdb_tables", "duckdb_columns"}
+#: ``<view>__v`` shows a view's rows with the commit that stored them.
+WITH_V = "__v"
+_LITERALS = 64
+
+
+@cache
+def template(name: str) -> str:
+    text = (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    return "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+
+
+class Result:
+    """The rows of one answer, in the form that is asked for."""
+
+    def __init__(self, *, arrow: pa.Table | None = None, held: Held | None = None) -> None:
+        self._arrow, self._held = arrow, held
+
+    def arrow(self) -> pa.Table:
+        """As an Arrow table."""
+        if self._arrow is None:
+            assert self._held is not None
+            self._arrow = _tidy(self._held.arrow())
+            self._held = None
+        return self._arrow
+
+    def df(self) -> pd.DataFrame:
+        """As a pandas DataFrame."""
+        return self.arrow().to_pandas()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """As a list of dicts of Python values."""
+        if self._arrow is None and self._held is not None:
+            plain = self._held.plain()
+            if plain is not None:
+                names, rows = plain
+                return [dict(zip(names, row, strict=True)) for row in rows]
+        return self.arrow().to_pylist()  # type: ignore[no-any-return]
+
+    def __len__(self) -> int:
+        return int(self.arrow().num_rows)
+
+    def __repr__(self) -> str:
+        table = self.arrow()
+        return f"Result({table.num_rows} rows: {', '.join(table.column_names)})"
+
+
+def _tidy(table: pa.Table) -> pa.Table:
+    """Sums of whole numbers come as decimals of 38 digits; as int64 where they fit, they are numbers again."""
+    import pyarrow as pa
+    from pyarrow import types as t
+
+    for place, field in enumerate(table.schema):
+        if t.is_decimal(field.type) and field.type.scale == 0 and field.type.precision == 38:
+            try:
+                whole = table.column(place).cast(pa.int64())
+            except pa.ArrowInvalid:
+                continue
+            table = table.set_column(place, field.name, whole)
+    return table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pruning:
+    """Which segments cannot hold what is asked: bounds of the entity (closed) and of the time (half-open), or None."""
+
+    first: str | None = None
+    last: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def keeps(self, segment: Segment) -> bool:
+        if self.first is not None and segment.max_asset is not None and segment.max_asset < self.first:
+            return False
+        if self.last is not None and segment.min_asset is not None and segment.min_asset > self.last:
+            return False
+        if self.since is not None and segment.max_time is not None and segment.max_time < self.since:
+            return False
+        return not (self.until is not None and segment.min_time is not None and segment.min_time >= self.until)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """One reading of the catalog turned into SQL."""
+
+    folder: Path
+    snapshot: int
+    state: State
+    hot: Mapping[str, str]
+    now: int
+
+    def columns(self, table: Table) -> tuple[str, ...]:
+        """The columns of a table, with the dynamic ones that the store has."""
+        return table.ordered(list(self.state.dynamic[table.name]))
+
+    def view_columns(self, view: View) -> tuple[str, ...]:
+        return tuple(name for name in self.columns(view.table) if name not in view.hidden)
+
+    def segments(self, table: Table, pruning: Pruning | None = None) -> list[Segment]:
+        """The segments that may hold visible rows, ordered by their first asset."""
+        return [
+            one
+            for one in self.state.segments[table.name]
+            if one.min_v <= self.snapshot and (pruning is None or pruning.keeps(one))
+        ]
+
+    def rows(self, table: Table, pruning: Pruning | None = None) -> str:
+        """SQL of every row of a table visible at the snapshot, with ``_v``."""
+        groups: dict[tuple[tuple[str, ...], bool], list[Segment]] = {}
+        for one in self.segments(table, pruning):
+            groups.setdefault((one.columns, one.v is None), []).append(one)
+        names = self.columns(table)
+        branches = [self._scan(table, names, *group) for group in groups.items()]
+        if table.name in self.hot:
+            listed = ", ".join(quoted(name) for name in names)
+            branches.append(f"SELECT {listed}, _v FROM {self.hot[table.name]} WHERE _v <= {self.snapshot}")
+        if not branches:
+            nulls = ", ".join(f"CAST(NULL AS {_sql_type(table, name)}) AS {quoted(name)}" for name in names)
+            return f"SELECT {nulls}, CAST(NULL AS BIGINT) AS _v WHERE false"
+        return "\nUNION ALL\n".join(branches)
+
+    def _scan(
+        self, table: Table, names: Iterable[str], group: tuple[tuple[str, ...], bool], segments: list[Segment]
+    ) -> str:
+        from store.duck import literal
+
+        present, physical = set(group[0]), group[1]
+        listed = ", ".join(
+            quoted(name) if name in present else f"CAST(NULL AS {_sql_type(table, name)}) AS {quoted(name)}"
+            for name in names
+        )
+        files = ", ".join(literal(str(segment_path(self.folder, one))) for one in segments)
+        if physical:
+            late = any(one.max_v > self.snapshot for one in segments)
+            where = f" WHERE _v <= {self.snapshot}" if late else ""
+            return f"SELECT {listed}, _v FROM read_parquet([{files}]){where}"
+        commits = {one.v for one in segments}
+        if len(commits) == 1:
+            version = f"CAST({commits.pop()} AS BIGINT)"
+        else:
+            # file_index counts from 0, lists from 1.
+            each = ", ".join(str(one.v) for one in segments)
+            version = f"CAST(([{each}])[CAST(file_index AS BIGINT) + 1] AS BIGINT)"
+        return f"SELECT {listed}, {version} AS _v FROM read_parquet([{files}])"
+
+    def alive(self, table: Table, pruning: Pruning | None = None) -> str:
+        """SQL of the rows that no later row of their key replaced, with ``_v``."""
+        rows = self.rows(table, pruning)
+        if table.replaced is None:
+            return rows
+        companion = STORED[table.replaced]
+        if companion.name not in self.hot and not self.segments(companion):
+            return rows
+        outranks = "coalesce(x.win_v, x._v) > r._v"
+        for name in reversed(table.rank):
+            outranks = f"(x.{name} > r.{name} OR (x.{name} = r.{name} AND {outranks}))"
+        return template("alive").format(
+            rows=rows, replaced=self.rows(companion), same_key=same_key(table), outranks=outranks
+        )
+
+    def view(self, view: View, pruning: Pruning | None = None) -> str:
+        """SQL of a view's rows, with ``_v`` and the hidden columns."""
+        table = view.table
+        match view.shape:
+            case "raw":
+                return self.rows(table, pruning)
+            case "alive":
+                return self.alive(table, pruning)
+            case "newest":
+                return template("newest").format(
+                    rows=self.rows(table, pruning), key=", ".join(table.key), rank=", ".join(table.rank)
+                )
+            case "in_force":
+                from store.duck import instant
+
+                return template("in_force").format(rows=self.alive(table, pruning), now=instant(self.now))
+            case "published":
+                return template("published").format(rows=self.alive(table, pruning))
+
+    def definitions(self, names: Iterable[str]) -> list[str]:
+        """The statements that make these names known."""
+        made = []
+        for name in names:
+            if name == "forecast_as_of":
+                view = VIEWS["published"]
+                listed = ", ".join(quoted(column) for column in self.view_columns(view))
+                made.append(template(name).format(columns=listed, rows=self.view(view)))
+                continue
+            view = VIEWS[name.removesuffix(WITH_V)]
+            columns = [*self.view_columns(view), *(["_v"] if name.endswith(WITH_V) else [])]
+            listed = ", ".join(quoted(column) for column in columns)
+            made.append(f"CREATE TEMP VIEW {quoted(name)} AS SELECT {listed} FROM ({self.view(view)})")
+        return made
+
+
+def _sql_type(table: Table, name: str) -> str:
+    column = table.column(name)
+    assert column is not None
+    return column.sql_type
+
+
+def same_key(table: Table) -> str:
+    """SQL that holds when ``x`` and ``r`` have the same key; NULL equals NULL where the key admits it."""
+    tests = []
+    for name in table.key:
+        equals = "=" if table.by_name[name].required else "IS NOT DISTINCT FROM"
+        tests.append(f"x.{quoted(name)} {equals} r.{quoted(name)}")
+    return " AND ".join(tests)
+
+
+def _needed(names: Iterable[str]) -> set[str]:
+    """The stored tables behind names of views and macros."""
+    tables = {
+        TABLES["forecasts"] if name in MACROS else VIEWS[name.removesuffix(WITH_V)].table for name in names
+    }
+    return {t.name for t in tables} | {t.replaced for t in tables if t.replaced is not None}
+
+
+def names_in(query: str) -> list[str]:
+    """The views and macros that a query mentions.
+
+    >>> names_in("select max(y) from Actuals join assets using (asset_id)")
+    ['actuals', 'assets']
+    """
+    words = {word.lower() for word in _WORD.findall(query)}
+    if words & _ALL_NAMES:
+        words |= VIEWS.keys() | set(MACROS)
+    known = [*VIEWS, *MACROS, *(name + WITH_V for name in VIEWS)]
+    return sorted(name for name in known if name in words)
+
+
+class Reader:
+    """What snapshots share: the catalog, DuckDB when first needed, the clock."""
+
+    def __init__(self, folder: Path, catalog: Catalog, clock: Clock) -> None:
+        self.folder, self.catalog, self.clock = folder.absolute(), catalog, clock
+        self._engine: Engine | None = None
+        self._engine_lock = threading.Lock()
+
+    @property
+    def engine(self) -> Engine:
+        with self._engine_lock:
+            if self._engine is None:
+                from store.duck import Engine
+
+                self._engine = Engine(self.folder)
+            return self._engine
+
+    def close(self) -> None:
+        with self._engine_lock:
+            if self._engine is not None:
+                self._engine.close()
+                self._engine = None
+
+    def plan(self, tables: Iterable[str], snapshot: int | None) -> Plan:
+        """One reading of the catalog for these tables, hot rows brought up to date."""
+        engine = self.engine
+        with engine.planning:
+            state = self.catalog.state(tables, loaded=engine.loaded())
+            hot = engine.absorb(state)
+        return Plan(
+            folder=self.folder,
+            snapshot=state.head if snapshot is None else snapshot,
+            state=state,
+            hot=hot,
+            now=to_micros(self.clock.now()),
+        )
+
+
+class Snapshot:
+    """The store as one commit left it; later commits do not show."""
+
+    def __init__(self, reader: Reader, snapshot: int, guard: Any) -> None:
+        self._reader, self.id, self._guard = reader, snapshot, guard
+
+    def __repr__(self) -> str:
+        return f"Snapshot({self.id})"
+
+    def mark(self, name: str) -> str | None:
+        """The value of a watermark at this snapshot, None before it was first set."""
+        self._guard()
+        return self._reader.catalog.mark(name, self.id)
+
+    def sql(self, query: str, params: Params = None, tables: Mapping[str, pa.Table] | None = None) -> Result:
+        """The answer to one SELECT over the views.
+
+        Args:
+            query: SQL; ``?`` or ``$name`` stand for parameters.
+            params: a list for ``?``, a mapping for ``$name``.
+            tables: Arrow tables of the caller's that the query may name.
+
+        Raises:
+            QueryInvalid: on one line, what DuckDB makes of the query.
+        """
+        self._guard()
+        engine = self._reader.engine
+        given = tables or {}
+        names = [name for name in names_in(query) if name not in given]
+        with engine.running():
+            question = engine.cursor()
+            question.check(query)
+            if names:
+                question.define(self._reader.plan(_needed(names), self.id).definitions(names))
+            for name, table in given.items():
+                question.register(name, table)
+            if "pyarrow" in sys.modules:
+                return Result(arrow=_tidy(question.arrow(query, params)))
+            return Result(held=question.held(query, params))
+
+    def table(
+        self,
+        name: str,
+        *,
+        assets: Sequence[str] | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        columns: Sequence[str] | None = None,
+        where: Mapping[str, str | Sequence[str]] | None = None,
+    ) -> pa.Table:
+        """Rows of a view, in its sort order.
+
+        Args:
+            name: of the view.
+            assets: only these; for series, their series ids.
+            since: only rows whose time column is at or after this.
+            until: only rows whose time column is before this.
+            columns: these, in this order; may name ``_v``.
+            where: column to one text or several, any of which it may equal.
+        """
+        self._guard()
+        view = VIEWS.get(name)
+        if view is None:
+            raise NotFound(f"there is no view {name!r}", hint=f"there are {', '.join(sorted(VIEWS))}")
+        engine = self._reader.engine
+        with engine.running():
+            plan = self._reader.plan(_needed([name]), self.id)
+            question = engine.cursor()
+            query = _Selection(plan, view, assets, since, until, columns, where).sql(question)
+            return question.arrow(query)
+
+
+class _Selection:
+    """The SQL of one ``table`` call."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        view: View,
+        assets: Sequence[str] | None,
+        since: datetime | None,
+        until: datetime | None,
+        columns: Sequence[str] | None,
+        where: Mapping[str, str | Sequence[str]] | None,
+    ) -> None:
+        self.plan, self.view = plan, view
+        self.assets = None if assets is None else sorted({check_asset_id(one) for one in assets})
+        self.since = None if since is None else _bound(since)
+        self.until = None if until is None else _bound(until)
+        self.columns = list(plan.view_columns(view)) if columns is None else list(columns)
+        self.where = where or {}
+        known = {*plan.columns(view.table), "_v"}
+        for name in (*self.columns, *self.where):
+            if name not in known:
+                raise SchemaMismatch(f"{view.name} has no column {name!r}", hint=f"it has {', '.join(sorted(known))}")
+        if self.assets is not None and view.table.entity is None:
+            raise SchemaMismatch(f"{view.name} holds nothing per asset")
+        if (since or until) and view.table.time_column is None:
+            raise SchemaMismatch(f"{view.name} has no time column")
+
+    def sql(self, question: Question) -> str:
+        tests = [*self._asset_tests(question), *self._time_tests(), *self._where_tests()]
+        pruning = self._pruning()
+        rows = self.plan.view(self.view, pruning)
+        where = f" WHERE {' AND '.join(tests)}" if tests else ""
+        listed = ", ".join(quoted(name) for name in self.columns)
+        order = "" if self._in_order(pruning) else f" ORDER BY {', '.join(self.view.sort)}"
+        return f"SELECT {listed} FROM ({rows}){where}{order}"
+
+    def _pruning(self) -> Pruning:
+        table = self.view.table
+        # Only columns of the key may prune before replaced rows are taken out: another row of the key would be missed.
+        by_asset = self.assets and (not table.keyed or table.entity in table.key)
+        by_time = not table.keyed or table.time_column in table.key
+        return Pruning(
+            first=self.assets[0] if by_asset and self.assets else None,
+            last=self.assets[-1] if by_asset and self.assets else None,
+            since=self.since if by_time else None,
+            until=self.until if by_time else None,
+        )
+
+    def _in_order(self, pruning: Pruning) -> bool:
+        """Whether files read one after the other are already sorted: raw rows, assets that do not overlap."""
+        table = self.view.table
+        if table.name in self.plan.hot or not table.sort or table.sort[0] != table.entity:
+            return False
+        if self.view.shape not in ("raw", "alive") or (self.assets is not None and len(self.assets) > _LITERALS):
+            return False
+        if self.view.shape == "alive" and table.replaced is not None and self.plan.rows(table) != self.plan.alive(table):
+            return False
+        found = self.plan.segments(table, pruning)
+        if len({(one.columns, one.v is None) for one in found}) > 1:
+            return False
+        return all(
+            a.max_asset is not None and b.min_asset is not None and a.max_asset < b.min_asset
+            for a, b in zip(found, found[1:], strict=False)
+        )
+
+    def _asset_tests(self, question: Question) -> list[str]:
+        from store.duck import literal
+
+        if self.assets is None:
+            return []
+        entity = self.view.table.entity
+        if not self.assets:
+            return ["false"]
+        if len(self.assets) <= _LITERALS:
+            return [f"{entity} IN ({', '.join(map(literal, self.assets))})"]
+        import pyarrow as pa
+
+        question.register("wanted__assets", pa.table({"id": self.assets}))
+        return [
+            f"{entity} BETWEEN {literal(self.assets[0])} AND {literal(self.assets[-1])}",
+            f"{entity} IN (SELECT id FROM wanted__assets)",
+        ]
+
+    def _time_tests(self) -> list[str]:
+        from store.duck import instant
+
+        name = self.view.table.time_column
+        tests = []
+        if self.since is not None:
+            tests.append(f"{name} >= {instant(self.since)}")
+        if self.until is not None:
+            tests.append(f"{name} < {instant(self.until)}")
+        return tests
+
+    def _where_tests(self) -> list[str]:
+        from store.duck import literal
+
+        tests = []
+        for name, wanted in self.where.items():
+            values = [wanted] if isinstance(wanted, str) else list(wanted)
+            listed = ", ".join(literal(str(value)) for value in values)
+            column = self.view.table.column(name)
+            text = column is not None and column.sql_type == "VARCHAR"
+            operand = quoted(name) if text else f"CAST({quoted(name)} AS VARCHAR)"
+            tests.append(f"{operand} IN ({listed})" if values else "false")
+        return tests
+
+
+def _bound(at: datetime) -> int:
+    if at.tzinfo is None:
+        raise SchemaMismatch(f"{at.isoformat()} has no time zone", hint="give an aware datetime")
+    return to_micros(at)

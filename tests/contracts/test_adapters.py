@@ -1,0 +1,268 @@
+"""One suite over every adapter: fitted once, it forecasts later issues from fresh history, on the local clock, in any process.
+
+The clock of Paris goes forward on 2024-03-31 between the fit and most of the issues.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fleet.errors import NoData, TooShort
+from fleet.forecaster import Adapter, Fitted, Saves
+from fleet.registry import ADAPTERS, build, recipe_hash
+from fleet.task import Task, quantile_column
+
+TZ = "Europe/Paris"
+LEVELS = (0.1, 0.5, 0.9)
+LEARNT_UNTIL = pd.Timestamp("2024-03-27", tz=TZ).tz_convert("UTC")
+ISSUE = pd.Timestamp("2024-04-02", tz=TZ).tz_convert("UTC")
+HORIZON = 24
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What one adapter promises.
+
+    Args:
+        seasonal: it repeats the shape of the local day.
+        quantiles: it has them of its own.
+        covariates: it regresses on what is known ahead.
+        needs: at least this many readings; TooShort below.
+        loose: how far from the truth its mean may be, in units of the daily swing.
+    """
+
+    adapter: str
+    options: dict[str, Any] = field(default_factory=dict)
+    seasonal: bool = True
+    quantiles: bool = False
+    covariates: bool = False
+    needs: int = 24
+    loose: float = 0.15
+
+
+RECIPES = {
+    "naive": Recipe(adapter="naive", seasonal=False, needs=1),
+    "mean": Recipe(adapter="mean", seasonal=False, needs=1),
+    "seasonal_naive": Recipe(adapter="seasonal_naive"),
+    "weekly_naive": Recipe(adapter="seasonal_naive", options={"season": 168}, needs=168),
+    "holt_winters": Recipe(adapter="statsmodels", options={"model": "holt_winters", "params": {"use_brute": False}}),
+    "ets": Recipe(
+        adapter="statsmodels", options={"model": "ets", "params": {"trend": None, "maxiter": 60}}, quantiles=True
+    ),
+    "theta": Recipe(adapter="statsmodels", options={"model": "theta"}),
+    "autoreg": Recipe(adapter="statsmodels", options={"model": "autoreg"}, quantiles=True, covariates=True, loose=0.3),
+    "sarimax": Recipe(
+        adapter="statsmodels",
+        options={"model": "sarimax", "params": {"order": [1, 0, 0], "seasonal_order": [1, 0, 0], "maxiter": 20}},
+        quantiles=True,
+        covariates=True,
+        loose=0.3,
+    ),
+    "lightgbm": Recipe(
+        adapter="lightgbm", options={"rounds": 40, "params": {"num_leaves": 7}}, quantiles=True, covariates=True, needs=48
+    ),
+}
+everywhere = pytest.mark.parametrize("name", list(RECIPES))
+
+
+@cache
+def world() -> tuple[pd.Series, pd.DataFrame]:
+    """A load that follows the local day and the temperature, hour by hour through both sides of the change of clocks."""
+    times = pd.date_range("2024-03-01", "2024-04-08", freq="h", tz=TZ).tz_convert("UTC").as_unit("us")
+    random = np.random.default_rng(1)
+    temp = pd.Series(random.normal(0, 1, len(times)), index=times).rolling(24, min_periods=1).mean().to_numpy()
+    values = shape(times) + 3 * temp + random.normal(0, 0.4, len(times))
+    return pd.Series(values, index=times), pd.DataFrame({"temp": temp}, index=times)
+
+
+def shape(times: pd.DatetimeIndex) -> np.ndarray:
+    """A day with an edge: night, day from 8 to 20 on the clock of Paris."""
+    hour = times.tz_convert(TZ).hour
+    return np.where((hour >= 8) & (hour < 20), 60.0, 40.0)
+
+
+def question(
+    issue: pd.Timestamp, *, gap: int = 0, quantiles: tuple[float, ...] = LEVELS, with_x: bool = False
+) -> tuple[pd.Series, pd.DataFrame | None, Task]:
+    """History through the issue less a gap, covariates through the target, the target of a day."""
+    y, X = world()
+    target = pd.date_range(issue, periods=HORIZON, freq="h", tz="UTC", unit="us")
+    task = Task(target=target, freq="1h", tz=TZ, seasons=(24, 168), quantiles=quantiles, seed=7)
+    known = y[y.index < issue - pd.Timedelta(hours=gap)]
+    return known, X[X.index <= target[-1]] if with_x else None, task
+
+
+def adapter_of(name: str) -> Adapter:
+    recipe = RECIPES[name]
+    made = build(recipe.adapter, recipe.options)
+    assert isinstance(made, Adapter)
+    return made
+
+
+@cache
+def fitted(name: str, *, with_x: bool = False) -> Fitted:
+    return adapter_of(name).fit(*question(LEARNT_UNTIL, with_x=with_x))
+
+
+def checked(frame: pd.DataFrame, task: Task, name: str) -> np.ndarray:
+    """The mean of a forecast whose form is right."""
+    assert frame.index.equals(task.target)
+    wanted = ["mean"] + ([quantile_column(q) for q in task.quantiles] if RECIPES[name].quantiles else [])
+    assert list(frame.columns) == wanted
+    assert np.isfinite(frame.to_numpy()).all()
+    assert (frame.dtypes == np.float64).all()
+    return frame["mean"].to_numpy()
+
+
+def test_every_adapter_is_in_the_suite() -> None:
+    assert {recipe.adapter for recipe in RECIPES.values()} == set(ADAPTERS)
+
+
+@everywhere
+@pytest.mark.parametrize("with_x", [False, True])
+def test_a_model_forecasts_six_days_later_from_fresh_history(name: str, with_x: bool) -> None:
+    model, (y, X, task) = fitted(name, with_x=with_x), question(ISSUE, with_x=with_x)
+    before = y.copy(), None if X is None else X.copy()
+    mean = checked(model.predict(y, X, task), task, name)
+    pd.testing.assert_series_equal(y, before[0])
+    assert X is None or X.equals(before[1])
+    truth = world()[0][task.target].to_numpy()
+    assert np.abs(mean - truth).mean() < 20 * (RECIPES[name].loose if RECIPES[name].seasonal else 0.8)
+
+
+@everywhere
+def test_fresh_history_matters(name: str) -> None:
+    y, _, task = question(ISSUE)
+    shifted = y.copy()
+    shifted[y.index >= LEARNT_UNTIL - pd.Timedelta("2D")] += 10
+    moved = fitted(name).predict(shifted, None, task)["mean"] - fitted(name).predict(y, None, task)["mean"]
+    assert moved.mean() > 1
+
+
+@everywhere
+@pytest.mark.parametrize("gap", [0, 2, 48])
+def test_a_trailing_gap_is_bridged_on_the_local_clock(name: str, gap: int) -> None:
+    if not RECIPES[name].seasonal:
+        pytest.skip("it has no shape")
+    for day in ("2024-03-31", "2024-04-01", "2024-04-02"):
+        y, _, task = question(pd.Timestamp(day, tz=TZ).tz_convert("UTC"), gap=gap)
+        mean = checked(fitted(name).predict(y, None, task), task, name)
+        off = [np.abs(mean - shape(task.target + pd.Timedelta(hours=hours))).mean() for hours in (0, -1, 1)]
+        assert off[0] == min(off), f"an hour off on {day}"
+        assert off[0] < 20 * RECIPES[name].loose * (1 if gap < 48 else 1.5)
+
+
+@everywhere
+def test_quantiles_are_in_order_and_hold_about_what_they_say(name: str) -> None:
+    if not RECIPES[name].quantiles:
+        pytest.skip("it has none of its own")
+    y, X, task = question(ISSUE, with_x=True)
+    frame = fitted(name, with_x=True).predict(y, X, task)
+    assert (frame["q10"] <= frame["q90"]).mean() > 0.9
+    truth = world()[0][task.target]
+    assert 0.4 <= ((frame["q10"] <= truth) & (truth <= frame["q90"])).mean()
+    assert list(fitted(name, with_x=True).predict(y, X, replace(task, quantiles=())).columns) == ["mean"]
+
+
+CHILD = """
+import json, sys
+from pathlib import Path
+import numpy as np
+from fleet.registry import build
+from tests.contracts.test_adapters import ISSUE, question
+folder = Path(sys.argv[1])
+for name, (adapter, options) in json.loads((folder / "recipes.json").read_text()).items():
+    for with_x in (False, True):
+        model = build(adapter, options).load((folder / f"{name}-{with_x}.blob").read_bytes())
+        np.save(folder / f"{name}-{with_x}.npy", model.predict(*question(ISSUE, with_x=with_x)).to_numpy())
+"""
+
+
+def test_another_process_loads_the_same_model(tmp_path: Path) -> None:
+    for name in RECIPES:
+        for with_x in (False, True):
+            model = fitted(name, with_x=with_x)
+            assert isinstance(model, Saves)
+            (tmp_path / f"{name}-{with_x}.blob").write_bytes(model.save())
+    recipes = {name: (recipe.adapter, recipe.options) for name, recipe in RECIPES.items()}
+    (tmp_path / "recipes.json").write_text(json.dumps(recipes))
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    subprocess.run([sys.executable, "-c", CHILD, str(tmp_path)], check=True, cwd=tmp_path, env=environment)
+    for name in RECIPES:
+        for with_x in (False, True):
+            here = fitted(name, with_x=with_x).predict(*question(ISSUE, with_x=with_x)).to_numpy()
+            np.testing.assert_array_equal(np.load(tmp_path / f"{name}-{with_x}.npy"), here, err_msg=name)
+
+
+@everywhere
+def test_the_same_seed_gives_the_same_model(name: str) -> None:
+    again = adapter_of(name).fit(*question(LEARNT_UNTIL))
+    first = fitted(name)
+    assert isinstance(again, Saves)
+    assert isinstance(first, Saves)
+    assert again.save() == first.save()
+
+
+@everywhere
+def test_a_short_history_is_too_short_and_says_so(name: str) -> None:
+    y, _, task = question(LEARNT_UNTIL)
+    for length in {RECIPES[name].needs - 1, 3} - {0, RECIPES[name].needs if RECIPES[name].needs < 3 else 0}:
+        if length >= RECIPES[name].needs:
+            continue
+        with pytest.raises(TooShort, match=r"needs \d+ .* \d+"):
+            adapter_of(name).fit(y[-length:], None, task)
+
+
+@everywhere
+def test_a_history_without_a_reading_is_no_data(name: str) -> None:
+    y, _, task = question(LEARNT_UNTIL)
+    for nothing in (y * np.nan, y[:0]):
+        with pytest.raises(NoData):
+            adapter_of(name).fit(nothing, None, task)
+    with pytest.raises(NoData):
+        fitted(name).predict(y * np.nan, None, task)
+
+
+@everywhere
+def test_missing_readings_inside_the_history_are_bridged(name: str) -> None:
+    y, X, task = question(LEARNT_UNTIL, with_x=RECIPES[name].covariates)
+    random = np.random.default_rng(5)
+    holed = y.mask(random.random(len(y)) < 0.15)
+    holed.iloc[-90:-70] = np.nan
+    holed.iloc[[0, -1, -2]] = np.nan
+    model = adapter_of(name).fit(holed, X, task)
+    mean = checked(model.predict(holed, X, task), task, name)
+    truth = world()[0][task.target].to_numpy()
+    assert np.abs(mean - truth).mean() < 20 * (RECIPES[name].loose * 1.5 if RECIPES[name].seasonal else 0.8)
+
+
+@everywhere
+def test_a_blob_does_not_grow_with_the_history(name: str) -> None:
+    y, X, task = question(LEARNT_UNTIL, with_x=True)
+    sizes = []
+    for days in (9, 26):
+        model = adapter_of(name).fit(y[-days * 24 :], X, task)
+        assert isinstance(model, Saves)
+        sizes.append(len(model.save()))
+    assert sizes[1] <= 1.6 * sizes[0] + 100
+
+
+@everywhere
+def test_a_recipe_s_hash_is_the_same_in_any_order_and_changes_with_an_option(name: str) -> None:
+    recipe = RECIPES[name]
+    options = dict(reversed(recipe.options.items()))
+    assert recipe_hash(recipe.adapter, options) == recipe_hash(recipe.adapter, recipe.options)
+    hashes = [recipe_hash(other.adapter, other.options) for other in RECIPES.values()]
+    assert len(set(hashes)) == len(hashes)
