@@ -13,6 +13,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -31,6 +32,7 @@ from fleet.judging import Finished
 from fleet.outcome import Failed, Show, attempt
 from fleet.plan import Context, Item, Recipe
 from fleet.population import Loaded, Member, Population, batches, load
+from fleet.sources import importable
 from store.clock import Clock
 from store.ids import new_id
 
@@ -107,20 +109,18 @@ class Driver:
     def __post_init__(self) -> None:
         self._recipes: dict[str, Recipe] = {}
         self._pool: Engine | None = None
-        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+        self._scratch: Path | None = None
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
-        self.interrupt.__enter__()
+        self._open.enter_context(self.interrupt)
+        self._open.enter_context(importable(self.config.folder))
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.interrupt.__exit__(kind, error, trace)
-        if self._pool is not None:
-            self._pool.close()
-        if self._scratch is not None:
-            self._scratch.cleanup()
+        self._open.close()
 
     def recipe(self, name: str) -> Recipe:
         """A recipe of the configuration, or one that every fleet has for its fallbacks, ready to run."""
@@ -149,7 +149,7 @@ class Driver:
             since: leave out actuals that are older.
         """
         engine = self._engine(recipes.values())
-        folder = None if isinstance(engine, Inline) else Path(self._scratch_folder())
+        folder = None if isinstance(engine, Inline) else self._scratch_folder()
         with_covariates = any(recipe.sees_any for recipe in recipes.values())
         for number, batch in enumerate(batches(people.members)):
             home = None if folder is None else folder / f"{new_id()}-{number}"
@@ -184,12 +184,13 @@ class Driver:
             from fleet.engines.local import Local
 
             self._pool = Local(count, warm, (tuple(recipe.forecaster for recipe in heavy), self.config.folder))
+            self._open.callback(self._pool.close)
         return self._pool
 
-    def _scratch_folder(self) -> str:
+    def _scratch_folder(self) -> Path:
         if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix="tsfleet-")
-        return self._scratch.name
+            self._scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="tsfleet-")))
+        return self._scratch
 
 
 def due_item(loaded: Loaded, member: Member, due: Mapping[str, str]) -> Item:

@@ -1,9 +1,10 @@
 """The columns that tabular models learn from: lags, rolling windows, calendar and covariates, on the local clock.
 
-Forecasting is direct, with lags that are always known: one model serves every step of the horizon, so a lag shorter than
-the way from the last known reading to the last step of the target is moved back by whole days (weeks, where it is weeks)
-until each step has it. Recursion would feed a model its own errors, and a model for each step costs a horizon of fits. So
-the same columns, from the same arithmetic, stand at fit and at predict; what is missing is NaN, never filled.
+Forecasting is direct, with lags that are always known: one model serves every step of the horizon, so a lag shorter
+than the way from the last known reading to the last step of the target is moved back by whole days (weeks, where it
+is weeks) until each step has it. Recursion would feed a model its own errors, and a model for each step costs a
+horizon of fits. So the same columns, from the same arithmetic, stand at fit and at predict; what is missing is NaN,
+never filled.
 """
 
 from __future__ import annotations
@@ -73,7 +74,8 @@ def window_of(name: str) -> tuple[int, Stat]:
 def known_lag(lag: int, farthest: int, freq: str) -> int:
     """The lag, moved back until it reaches a known reading from ``farthest`` steps after the last one.
 
-    It moves by whole weeks if it is whole weeks (years, for months), else by whole days, else by itself.
+    It moves by whole weeks if it is whole weeks (years, for months), else by whole days (steps, where they are longer),
+    and by itself where neither is a number of steps.
 
     >>> [known_lag(lag, 48, "1h") for lag in (1, 24, 25, 48, 168)], known_lag(168, 200, "1h"), known_lag(7, 10, "1D")
     ([49, 48, 49, 48, 168], 336, 14)
@@ -86,13 +88,12 @@ def known_lag(lag: int, farthest: int, freq: str) -> int:
 
 
 def _cycles(freq: str) -> tuple[int, ...]:
-    """Week and day, or year and month, in steps, the longest first, as far as they are whole."""
+    """Week and day (or year, week and single step), in steps, the longest first, as far as they are whole."""
     step = calendar.step_of(freq)
     if step.elapsed:
         return tuple(cycle // step.elapsed for cycle in (7 * DAY, DAY) if cycle % step.elapsed == 0)
-    if step.days:
-        return tuple(cycle // step.days for cycle in (7, 1) if cycle % step.days == 0) or (1,)
-    return tuple(cycle // step.months for cycle in (12, 1) if cycle % step.months == 0) or (1,)
+    long, unit = (7, step.days) if step.days else (12, step.months)
+    return (long // unit, 1) if long % unit == 0 else (1,)
 
 
 def past_only(y: pd.Series[float], X: pd.DataFrame | None) -> tuple[str, ...]:
@@ -146,14 +147,14 @@ def design(
     {'lag_1': [3.0], 'hour': [3.0]}
     """
     grid = _Grid(calendar.micros(pd.DatetimeIndex(y.index)), calendar.micros(at), farthest, freq, tz)
-    values: FloatArray = y.to_numpy(dtype=np.float64)
+    values: FloatArray = np.asarray(y, dtype=np.float64)
     columns: dict[str, FloatArray] = {}
     for lag in features.lags:
         moved = known_lag(lag, farthest, freq)
         columns[f"lag_{moved}"] = grid.lagged(values, grid.times, moved)
     for name in features.rolling:
         window, stat = window_of(name)
-        columns[name] = grid.at_last_known(rolling(values, window, stat))
+        columns[name] = grid.rolled(values, window, stat)
     columns.update(calendar_columns(grid.at, features.calendar, features.country, tz))
     if X is not None:
         columns.update(_covariates(X, grid, features, past))
@@ -183,14 +184,18 @@ class _Grid:
                 found = np.where(near, np.nan, found)
         return found
 
-    def at_last_known(self, values: FloatArray) -> FloatArray:
-        """The value ``farthest`` steps back, in elapsed steps."""
+    def rolled(self, values: FloatArray, window: int, stat: Stat) -> FloatArray:
+        """The statistic of the window that ends ``farthest`` steps back."""
+        out = np.full(len(self.at), np.nan)
         if not len(self.times):
-            return np.full(len(self.at), np.nan)
+            return out
         place = calendar.positions_micros(self.at, self.times[:1], self.freq, self.tz) - self.farthest
         inside = (place >= 0) & (place < len(values))
-        out = np.full(len(place), np.nan)
-        out[inside] = values[place[inside]]
+        if inside.any():
+            # no more of the history than the windows need; the values are the same to the last bit
+            begin = max(0, int(place[inside].min()) - window + 1)
+            found = rolling(values[begin : int(place[inside].max()) + 1], window, stat)
+            out[inside] = found[place[inside] - begin]
         return out
 
 
@@ -199,7 +204,7 @@ def _covariates(
 ) -> Iterator[tuple[str, FloatArray]]:
     times = calendar.micros(pd.DatetimeIndex(X.index))
     for name in X.columns:
-        values: FloatArray = X[name].to_numpy(dtype=np.float64)
+        values: FloatArray = np.asarray(X[name], dtype=np.float64)
         for lag in features.covariate_lags:
             observed = name in past
             moved = known_lag(lag, grid.farthest, grid.freq) if observed else lag

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from fleet import calendar
 from fleet.errors import NoData, Unsaveable
-from fleet.forecaster import Saves
 from fleet.frames import History
 from fleet.judging import Finished, ended, run_row, scale_rows
 from fleet.outcome import Failed, attempt
@@ -32,7 +30,7 @@ def fit_chunk(context: Context, items: Sequence[Item]) -> Finished:
         history = context.history(item.asset, settings)
         end = history.last_reading_end
         if end is not None:
-            scales += scale_rows(item.asset.asset_id, settings, history, calendar.instant(end))
+            scales += scale_rows(item.asset.asset_id, settings, history, end)
         for name, fingerprint in zip(item.recipes, item.fingerprints, strict=True):
             recipe = context.recipes[name]
             run = run_row(context, item, recipe, "train", fingerprint)
@@ -63,11 +61,12 @@ def _fitted(context: Context, item: Item, recipe: Recipe, history: History) -> t
     if end is None:
         raise NoData(f"{item.asset.asset_id} has no row to learn from")
     target = settings.target(end)
-    y, X = context.inputs(item.asset, recipe, settings, history, calendar.instant(end), target)
+    y, X = context.inputs(item.asset, recipe, settings, history, end, target)
     fitted = recipe.forecaster.fit(y, X, settings.task(target, item.asset.static))
-    if not isinstance(fitted, Saves):
+    save: Callable[[], bytes] | None = getattr(fitted, "save", None)
+    if save is None:
         raise Unsaveable(f"{type(fitted).__name__} has no save() -> bytes, so it cannot be kept")
-    return fitted.save(), {"train_start": y.index[0], "train_end": y.index[-1]}
+    return save(), {"train_start": y.index[0], "train_end": y.index[-1]}
 
 
 def _version_row(run: dict[str, Any], recipe: Recipe, blob: bytes) -> dict[str, Any]:

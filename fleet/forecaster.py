@@ -42,7 +42,7 @@ class Saves(Protocol):
     """A fitted model with a native form: what it learnt, never the data it learnt from."""
 
     def save(self) -> bytes:
-        """The same bytes for the same fitted model."""
+        """All that `predict` needs, in bytes."""
         ...
 
 

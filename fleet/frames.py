@@ -24,6 +24,7 @@ from fleet.task import FloatArray, IntArray
 
 COLUMNS = ("valid_time", "value", "available_at", "version")
 _MICROSECOND = 1_000_000
+_RECENT = 64
 
 
 class Span(NamedTuple):
@@ -193,24 +194,28 @@ class History:
         stop = int(np.flatnonzero(seen)[-1]) + 1 if seen.any() else 0
         return np.where(seen[:stop], self.values[:stop], np.nan), self.times[:stop]
 
-    def truth(self, at: pd.DatetimeIndex) -> tuple[FloatArray, IntArray]:
-        """The newest reading at each instant (NaN where there is none), and the snapshot that brought it."""
+    def truth(self, at: IntArray) -> tuple[FloatArray, IntArray]:
+        """The newest reading at each instant (UTC microseconds; NaN where there is none), and the commit that brought it."""
         rows = newest(self.rows) if self._revised else self.rows
-        wanted = at.asi8
         if not len(rows.valid_time):
-            return np.full(len(wanted), np.nan), np.zeros(len(wanted), dtype=np.int64)
-        place = np.minimum(np.searchsorted(rows.valid_time, wanted), len(rows.valid_time) - 1)
-        found = rows.valid_time[place] == wanted
+            return np.full(len(at), np.nan), np.zeros(len(at), dtype=np.int64)
+        place = np.minimum(np.searchsorted(rows.valid_time, at), len(rows.valid_time) - 1)
+        found = rows.valid_time[place] == at
         return np.where(found, rows.value[place], np.nan), np.where(found, rows.version[place], 0)
 
     @property
-    def last_reading_end(self) -> pd.Timestamp | None:
-        """End of the interval of the last finite reading, of the last row where none is finite; None without rows."""
+    def last_reading_end(self) -> int | None:
+        """End of the interval of the last finite reading, of the last row where none is finite; None without rows.
+
+        UTC microseconds.
+        """
         if not len(self.times):
             return None
-        finite = np.flatnonzero(np.isfinite(self.values))
-        last = int(finite[-1]) if len(finite) else len(self.times) - 1
-        return calendar.interval_end(self.times[last : last + 1], self.freq, self.tz)[0]
+        finite = np.flatnonzero(np.isfinite(self.values[-_RECENT:]))
+        if not len(finite):
+            finite = np.flatnonzero(np.isfinite(self.values)) - max(0, len(self.values) - _RECENT)
+        last = max(0, len(self.values) - _RECENT) + int(finite[-1]) if len(finite) else len(self.times) - 1
+        return interval_end(int(self.times.asi8[last]), self.freq, self.tz)
 
     def _on_grid(self, rows: Rows) -> tuple[pd.DatetimeIndex, FloatArray, IntArray]:
         """Values on the full regular grid; a missing step is NaN, known as early as the step before it."""
@@ -224,9 +229,9 @@ class History:
         else:
             step = int(calendar.step_seconds(self.freq) * _MICROSECOND)
             count = int((times[-1] - times[0]) // step) + 1
+            grid = regular(int(times[0]), count, step)
             if count == len(times):
-                return calendar.from_micros(times), rows.value, rows.available_at
-            grid = calendar.from_micros(times[0] + step * np.arange(count, dtype=np.int64))
+                return grid, rows.value, rows.available_at
             place = (times - times[0]) // step
         values = np.full(len(grid), np.nan)
         values[place] = rows.value
@@ -235,6 +240,19 @@ class History:
         missing = available == np.iinfo(np.int64).min
         available[missing] = np.maximum.accumulate(available)[missing]
         return grid, values, available
+
+
+@lru_cache(maxsize=4096)
+def interval_end(start: int, freq: str, tz: str) -> int:
+    """When the interval that begins at `start` ends; both UTC microseconds."""
+    end = calendar.interval_end(calendar.from_micros(np.array([start])), freq, tz)
+    return int(calendar.micros(end)[0])
+
+
+@lru_cache(maxsize=1024)
+def regular(first: int, count: int, step: int) -> pd.DatetimeIndex:
+    """The grid of a fixed step, microseconds; shared, since most assets of a fleet lie on the same one."""
+    return calendar.from_micros(first + step * np.arange(count, dtype=np.int64))
 
 
 def newest(rows: Rows) -> Rows:

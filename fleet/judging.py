@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -49,9 +50,9 @@ def judge_chunk(context: Context, items: Sequence[Item]) -> Finished:
         started = time.perf_counter()
         settings = context.settings[item.settings]
         history = context.history(item.asset, settings)
-        issues = _issues(history, settings)
+        issues = _issues(history.last_reading_end, settings)
         if len(issues):
-            scales += scale_rows(item.asset.asset_id, settings, history, int(calendar.micros(issues)[0]))
+            scales += scale_rows(item.asset.asset_id, settings, history, issues[0])
         for name, fingerprint in zip(item.recipes, item.fingerprints, strict=True):
             run = run_row(context, item, context.recipes[name], "backtest", fingerprint)
             clock = time.perf_counter()
@@ -74,17 +75,19 @@ def judge_chunk(context: Context, items: Sequence[Item]) -> Finished:
     return Finished(tables=tables, failures=tuple(failures), seconds=seconds)
 
 
-def _issues(history: History, settings: Settings) -> pd.DatetimeIndex:
-    end = history.last_reading_end
-    if end is None:
-        return pd.DatetimeIndex([], tz="UTC")
+@lru_cache(maxsize=4096)
+def _issues(end: int | None, settings: Settings) -> tuple[int, ...]:
+    """The origins of an asset whose data end there; UTC microseconds."""
     cut = settings.judgement
-    assert cut is not None
-    return origins(cut.first, end, cut.count, cut.stride, settings.horizon, settings.freq, settings.tz)
+    if end is None or cut is None:
+        return ()
+    last = pd.Timestamp(end, unit="us", tz="UTC")
+    found = origins(cut.first, last, cut.count, cut.stride, settings.horizon, settings.freq, settings.tz)
+    return tuple(calendar.micros(found).tolist())
 
 
 def _judged(
-    context: Context, item: Item, recipe: Recipe, history: History, issues: pd.DatetimeIndex, run_id: str
+    context: Context, item: Item, recipe: Recipe, history: History, issues: Sequence[int], run_id: str
 ) -> tuple[Block, dict[str, Any]]:
     """The forecasts of all origins, and what the run's row says of the fit."""
     if not len(issues) or not np.isfinite(history.values).any():
@@ -96,7 +99,7 @@ def _judged(
     targets: list[pd.DatetimeIndex] = []
     for issue in issues:
         target = settings.target(issue)
-        y, X = context.inputs(item.asset, recipe, settings, history, calendar.instant(issue), target)
+        y, X = context.inputs(item.asset, recipe, settings, history, issue, target)
         task = settings.task(target, item.asset.static)
         if fitted is None or (settings.judgement and settings.judgement.refit):
             fitted = recipe.forecaster.fit(y, X, task)
@@ -111,13 +114,13 @@ def _block(
     recipe: Recipe,
     settings: Settings,
     history: History,
-    issues: pd.DatetimeIndex,
+    issues: Sequence[int],
     targets: Sequence[pd.DatetimeIndex],
     checked: Sequence[checks.Checked],
     run_id: str,
 ) -> Block:
     sizes = [len(target) for target in targets]
-    valid = calendar.from_micros(np.concatenate([calendar.micros(target) for target in targets]))
+    valid = np.concatenate([calendar.micros(target) for target in targets])
     truth, version = history.truth(valid)
     flags = {flag for forecast in checked for flag in forecast.quality}
     return Block(
@@ -131,8 +134,8 @@ def _block(
         role="backtest",
         quality="+".join(sorted(flags)) or "ok",
         tz=settings.tz,
-        issue_time=np.repeat(calendar.micros(issues), sizes),
-        valid_time=calendar.micros(valid),
+        issue_time=np.repeat(np.array(issues), sizes),
+        valid_time=valid,
         step=np.concatenate([np.arange(1, size + 1) for size in sizes]),
         mean=np.concatenate([forecast.mean for forecast in checked]),
         quantiles=_joined_quantiles(checked),

@@ -78,7 +78,7 @@ def intervals_of(levels: tuple[float, ...]) -> dict[float, tuple[float, float]]:
 
 
 def _decimals(level: float) -> str:
-    if not 0 < level < 1:
+    if not 1e-10 <= level <= 1 - 1e-10:
         raise MetricUnknown(f"a level lies between 0 and 1, got {level}", hint="0.1 is the lower decile")
     return f"{level:.10f}".split(".")[1].rstrip("0").ljust(2, "0")
 

@@ -1,7 +1,7 @@
 """The issue times of a backtest: where on the past a model is judged.
 
-An origin lies on the asset's grid, for a rolling target begins at it. A stride of whole days keeps the local time of the
-issue when the clocks change.
+An origin lies on the asset's grid, for a rolling target begins at it. A stride of whole days keeps the local time of
+the issue when the clocks change.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import pandas as pd
 
 from fleet import calendar
 from fleet.errors import ConfigInvalid
-from fleet.zones import SECOND
 
 
 def origins(

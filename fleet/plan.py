@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 import pandas as pd
 
@@ -95,11 +96,9 @@ class Settings:
     judgement: Judgement | None
     days_ahead: int | None = None
 
-    def target(self, issue: pd.Timestamp) -> pd.DatetimeIndex:
-        """The instants that an issue is about."""
-        if self.days_ahead is None:
-            return calendar.grid(issue, self.horizon, self.freq, self.tz)
-        return calendar.delivery_day(issue, self.days_ahead, self.freq, self.tz)
+    def target(self, issue: int) -> pd.DatetimeIndex:
+        """The instants that an issue (UTC microseconds) is about."""
+        return _target(issue, self.days_ahead, self.horizon, self.freq, self.tz)
 
     def task(self, target: pd.DatetimeIndex, static: Mapping[str, object]) -> Task:
         """The question for one asset and issue."""
@@ -112,6 +111,15 @@ class Settings:
             seed=self.seed,
             static=static,
         )
+
+
+@lru_cache(maxsize=4096)
+def _target(issue: int, days_ahead: int | None, horizon: int, freq: str, tz: str) -> pd.DatetimeIndex:
+    """Shared, since most assets of a fleet are asked about the same instants."""
+    time = pd.Timestamp(issue, unit="us", tz="UTC")
+    if days_ahead is None:
+        return calendar.grid(time, horizon, freq, tz)
+    return calendar.delivery_day(time, days_ahead, freq, tz)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ ADAPTERS: dict[str, str] = {
     "mean": "fleet.adapters.naive:Mean",
     "statsmodels": "fleet.adapters.statsmodels:Statsmodels",
     "lightgbm": "fleet.adapters.lightgbm:LightGBM",
+    "sklearn": "fleet.adapters.sklearn:Sklearn",
 }
 
 

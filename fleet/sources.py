@@ -119,9 +119,9 @@ def unreadable(error: SourceUnreadable, label: str) -> SourceUnreadable:
 
 
 def _one_line(text: str) -> str:
-    """What DuckDB says over many lines in one, the place of a broken line of a CSV included.
+    r"""What DuckDB says over many lines in one, the place of a broken line of a CSV included.
 
-    >>> _one_line("Invalid Input Error: CSV Error on Line: 3\\nOriginal Line: y,2,3\\nPossible fixes:\\n  file = a.csv")
+    >>> _one_line("Invalid Input Error: CSV Error on Line: 3\nOriginal Line: y,2,3\nPossible fixes:\n  file = a.csv")
     'CSV Error on Line: 3; Original Line: y,2,3; file = a.csv'
     """
     lines = [line.strip() for line in text.splitlines() if line.strip()]
@@ -179,7 +179,8 @@ def _found(paths: Sequence[str], folder: Path, section: str) -> list[Path]:
             if not matches:
                 raise SourceUnreadable(f"{where}: no Parquet or CSV file in {path}", hint=_listing(path))
         elif glob.has_magic(text):
-            names = sorted(glob.glob(str(path), recursive=True))
+            # Path.glob takes no pattern that begins at the root.
+            names = sorted(glob.glob(str(path), recursive=True))  # noqa: PTH207
             matches = [Path(name) for name in names if Path(name).is_file()]
             if not matches:
                 raise SourceUnreadable(f"{where}: matches no file", hint=_listing(_parent(path)))
@@ -262,7 +263,7 @@ def _parquet_types(names: str, files: int, folder: Path, label: str) -> tuple[bo
 
 
 def _csv(files: Sequence[Path], folder: Path, label: str) -> Source:
-    """Every column as text, delimiter and header from each file's first line: sniffing drops lines it did not expect."""
+    """Every column as text, delimiter and header from each file's first line: sniffing drops odd lines."""
     groups: dict[tuple[str, tuple[str, ...]], list[str]] = {}
     for path in files:
         groups.setdefault(_csv_header(path, label), []).append(literal(str(path)))
@@ -307,7 +308,7 @@ def _relation(relation: str, folder: Path, label: str) -> Source:
 
 
 def _columns(relation: str, folder: Path, label: str) -> dict[str, pa.DataType]:
-    schema = ask(f"SELECT * FROM {relation} LIMIT 0", folder, label).schema  # noqa: S608
+    schema = ask(f"SELECT * FROM {relation} LIMIT 0", folder, label).schema
     return dict(zip(schema.names, schema.types, strict=True))
 
 

@@ -1,7 +1,8 @@
 """Statistics of the readings in a sliding window, the same to the last bit however long the history before it is.
 
-A window is put together from windows of 1, 2, 4, ... steps in an order that its length alone decides. Running sums are
-as fast, but carry the rounding of all that came before: the same readings would give other features at fit than at predict.
+A window is put together from windows of 1, 2, 4, ... steps in an order that its length alone decides. Running sums
+are as fast, but carry the rounding of all that came before: the same readings would give other features at fit than
+at predict.
 """
 
 from __future__ import annotations

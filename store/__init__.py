@@ -1,7 +1,8 @@
 """The cellar of tsfleet: what is remembered, and that it is never half written.
 
-``from store import Store`` opens a folder. Importing this package loads nothing heavy: DuckDB, pyarrow and pandas come in
-with the first question that needs them, and a question that the catalog alone can answer never brings them in.
+``from store import Store`` opens a folder. Importing this package loads nothing heavy: DuckDB, pyarrow and pandas
+come in with the first question that needs them, and a question that the catalog alone can answer never brings them
+in.
 """
 
 from __future__ import annotations

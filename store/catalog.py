@@ -1,7 +1,7 @@
 """The catalog: the only file that decides what a store holds, and the only module that speaks SQLite.
 
-A commit is one SQLite transaction under the writers' lock: its snapshot row, hot rows, segment and pack rows become visible
-together or not at all. Readers use a connection of their own that cannot write and never checkpoints.
+A commit is one SQLite transaction under the writers' lock: its snapshot row, hot rows, segment and pack rows become
+visible together or not at all. Readers use a connection of their own that cannot write and never checkpoints.
 """
 
 from __future__ import annotations
@@ -11,14 +11,16 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from store.errors import Damaged, FormatTooNew, NotFound, ReadOnly, StoreBusy, StoreError
 from store.files import make_folder, sync_folder
 from store.lock import WriterLock
 from store.schema import STORED, TABLES, Table
+
+if TYPE_CHECKING:
+    from store.packs import Pack
 
 FORMAT = 1
 NAME = "catalog.sqlite"
@@ -31,8 +33,9 @@ _BUSY_S = 60.0
 Columns = dict[str, list[Any]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Segment:
+# The values of the reading path are NamedTuples: a frozen dataclass takes five times as long to define, and opening a
+# store is measured beside a bare DuckDB.
+class Segment(NamedTuple):
     """What the catalog knows about one immutable Parquet file."""
 
     id: str
@@ -51,18 +54,7 @@ class Segment:
     max_time: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pack:
-    """One file of blobs: where each begins, how long it is."""
-
-    id: str
-    bytes: int
-    sha256: str
-    blobs: tuple[tuple[str, int, int], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class HotRows:
+class HotRows(NamedTuple):
     """New hot rows of a table as JSON arrays, one per column, ready for DuckDB; ``_v`` comes last."""
 
     names: tuple[str, ...]
@@ -70,16 +62,16 @@ class HotRows:
     newest: int
 
 
-@dataclass(slots=True, kw_only=True)
 class State:
     """One short reading of the catalog: consistent, because it was one SQLite transaction."""
 
-    head: int
-    segments: dict[str, tuple[Segment, ...]] = field(default_factory=dict)
-    dynamic: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    hot_count: dict[str, int] = field(default_factory=dict)
-    rewritten: dict[str, int] = field(default_factory=dict)
-    hot: dict[str, HotRows | None] = field(default_factory=dict)
+    def __init__(self, head: int) -> None:
+        self.head = head
+        self.segments: dict[str, tuple[Segment, ...]] = {}
+        self.dynamic: dict[str, tuple[str, ...]] = {}
+        self.hot_count: dict[str, int] = {}
+        self.rewritten: dict[str, int] = {}
+        self.hot: dict[str, HotRows | None] = {}
 
 
 def quoted(name: str) -> str:
@@ -290,13 +282,10 @@ class Catalog:
         with self.reading() as connection:
             hot = dict(connection.execute("SELECT name, hot FROM tables"))
             cold = dict(connection.execute("SELECT tbl, sum(rows) FROM segments GROUP BY tbl"))
-            dead = {name: hot[name + "__replaced"] + cold.get(name + "__replaced", 0) for name in TABLES
-                    if name + "__replaced" in hot}  # fmt: skip
             return {
                 "head": _head(connection),
                 "hot": {name: hot[name] for name in TABLES},
                 "tables": {name: hot[name] + cold.get(name, 0) for name in TABLES},
-                "replaced": dead,
                 "segments": connection.execute("SELECT count(*) FROM segments").fetchone()[0],
                 "packs": connection.execute("SELECT count(*) FROM packs").fetchone()[0],
             }
@@ -500,9 +489,7 @@ class Writer:
 
     def drop_hot(self, table: str, upto: int) -> int:
         """Take hot rows up to a snapshot away (they are in a segment now); how many."""
-        gone = self._connection.execute(
-            f"DELETE FROM {_hot(table)} WHERE _n < ?", ((upto + 1) << PLACE_BITS,)
-        ).rowcount
+        gone = self._connection.execute(f"DELETE FROM {_hot(table)} WHERE _n < ?", ((upto + 1) << PLACE_BITS,)).rowcount
         self._connection.execute(
             "UPDATE tables SET hot = hot - ?, rewritten = rewritten + 1 WHERE name = ?", (gone, table)
         )

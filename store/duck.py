@@ -1,7 +1,7 @@
 """DuckDB, in memory, and the only module that speaks it.
 
-It reads segments in place, holds a copy of the hot rows that is brought up to date by ``_v``, and answers on one cursor a
-question. UTC, no extensions from outside, no Python variables as tables, no file outside the store.
+It reads segments in place, holds a copy of the hot rows that is brought up to date by ``_v``, and answers on one
+cursor a question. UTC, no extensions from outside, no Python variables as tables, no file outside the store.
 """
 
 from __future__ import annotations
@@ -18,14 +18,17 @@ import duckdb
 
 from store.catalog import HotRows, State, quoted
 from store.errors import Damaged, QueryInvalid, SourceUnreadable
-from store.schema import STORED, SQL_TYPES
+from store.schema import SQL_TYPES, STORED
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 Params = Sequence[object] | Mapping[str, object] | None
 
-_CONFIG = {"autoinstall_known_extensions": "false", "autoload_known_extensions": "false"}
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+}
 _FROM_JSON = {
     "text": ("VARCHAR", "{}"),
     "json": ("VARCHAR", "{}"),
@@ -63,10 +66,10 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self._segments = str(folder.absolute() / "segments") + os.sep
-        self._spill = os.path.join(tempfile.gettempdir(), f"tsfleet-spill-{os.getpid()}-{id(self):x}")
+        spill = Path(tempfile.gettempdir()) / f"tsfleet-spill-{os.getpid()}-{id(self):x}"
         self._connection = _connect()
         self._connection.execute(
-            f"SET GLOBAL temp_directory = {literal(self._spill)};"
+            f"SET GLOBAL temp_directory = {literal(str(spill))};"
             f"SET GLOBAL allowed_directories = [{literal(self._segments)}];"
             "SET GLOBAL enable_external_access = false; CREATE SCHEMA hot"
         )
@@ -109,9 +112,7 @@ class Engine:
         self._made += 1
         name = f"hot.{table}_{self._made}"
         declared = STORED[table]
-        columns = ", ".join(
-            f"{quoted(c)} {SQL_TYPES[_kind(table, c)]}" for c in declared.ordered(list(dynamic))
-        )
+        columns = ", ".join(f"{quoted(c)} {SQL_TYPES[_kind(table, c)]}" for c in declared.ordered(list(dynamic)))
         self._connection.execute(f"CREATE TABLE {name} ({columns}, _v BIGINT)")
         return name
 
@@ -160,7 +161,6 @@ class Question:
 
     def __init__(self, cursor: duckdb.DuckDBPyConnection, segments: str) -> None:
         self._cursor, self._segments = cursor, segments
-        self._relation: duckdb.DuckDBPyRelation | None = None
 
     def define(self, statements: Sequence[str]) -> None:
         """Create the views that the question names."""
@@ -184,7 +184,9 @@ class Question:
             raise QueryInvalid(f"{len(statements)} statements were given, one is wanted")
         kind = statements[0].type.name
         if kind not in _READ_ONLY_KINDS:
-            raise QueryInvalid(f"{kind} is not a question", hint="the store answers SELECT, DESCRIBE, SUMMARIZE, EXPLAIN")
+            raise QueryInvalid(
+                f"{kind} is not a question", hint="the store answers SELECT, DESCRIBE, SUMMARIZE, EXPLAIN"
+            )
         return kind
 
     def arrow(self, query: str, params: Params = None) -> pa.Table:

@@ -1,7 +1,7 @@
 """What can go wrong, grouped by what the catcher does about it.
 
-Every error of the project has one root, a stable ``code``, the values in its message and the next step in its ``hint``.
-Errors are built from their message and hint alone, so they survive pickling between processes.
+Every error of the project has one root, a stable ``code``, the values in its message and the next step in its
+``hint``. Errors are built from their message and hint alone, so they survive pickling between processes.
 """
 
 from __future__ import annotations

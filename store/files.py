@@ -7,11 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from hashlib import sha256
+from contextlib import suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from store.errors import ReadOnly, StoreError
+
+
+def segment_file(folder: Path, table: str, name: str) -> Path:
+    """Where the file of a segment lies."""
+    return folder / "segments" / table / f"{name}.parquet"
 
 
 def sync_folder(path: Path) -> None:
@@ -27,12 +32,16 @@ def make_folder(path: Path) -> None:
     """Create a folder, with those above it, and make its name durable."""
     if path.is_dir():
         return
+    if path != path.parent:
+        make_folder(path.parent)
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(exist_ok=True)
     except FileExistsError as cause:
         raise StoreError(f"{path} is a file, a folder is needed there") from cause
     except OSError as cause:
-        raise ReadOnly(f"the folder {path} cannot be made: {cause.strerror}", hint="make the parent writable") from cause
+        raise ReadOnly(
+            f"the folder {path} cannot be made: {cause.strerror}", hint="make the parent writable"
+        ) from cause
     sync_folder(path.parent)
 
 
@@ -48,6 +57,8 @@ class Writing:
     """A file being written: a sink that counts and hashes, and gives the file its name when the block ends well."""
 
     def __init__(self, path: Path) -> None:
+        from hashlib import sha256
+
         self._path, self._temporary = path, path.with_name(f".{path.name}.tmp")
         self._hash = sha256()
         self._file: IO[bytes] | None = None
@@ -78,9 +89,9 @@ class Writing:
     def tell(self) -> int:
         return self.size
 
-    def __enter__(self) -> Writing:
+    def __enter__(self) -> Self:
         make_folder(self._path.parent)
-        self._file = open(self._temporary, "xb", buffering=1 << 20)  # noqa: SIM115 closed in __exit__
+        self._file = self._temporary.open("xb", buffering=1 << 20)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -95,7 +106,7 @@ class Writing:
             if kind is not None:
                 self._temporary.unlink(missing_ok=True)
         if kind is None:
-            os.rename(self._temporary, self._path)
+            self._temporary.rename(self._path)
             sync_folder(self._path.parent)
 
 
@@ -104,8 +115,6 @@ def folder_bytes(path: Path) -> int:
     total = 0
     for place, _, names in os.walk(path):
         for name in names:
-            try:
-                total += os.stat(os.path.join(place, name), follow_symlinks=False).st_size
-            except FileNotFoundError:
-                continue
+            with suppress(FileNotFoundError):
+                total += (Path(place) / name).lstat().st_size
     return total

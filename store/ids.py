@@ -8,16 +8,35 @@ from __future__ import annotations
 import os
 import threading
 import time
-import unicodedata
-from hashlib import sha256
 
 from store.errors import InvalidId
 
 MAX_ID_BYTES = 512
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _RANDOM_BITS = 80
-_lock = threading.Lock()
-_last: tuple[int, int, int] = (0, 0, 0)
+
+
+class _Source:
+    """Draws ids; the last one is remembered so that the next is larger, whatever the clock does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = (0, 0, 0)
+
+    def draw(self) -> int:
+        with self._lock:
+            last_pid, last_moment, last_random = self._last
+            pid, moment = os.getpid(), time.time_ns() // 1_000_000
+            if pid == last_pid and moment <= last_moment:
+                # The same millisecond, or a clock that was set back: count on from the last id instead of drawing anew.
+                moment, random = last_moment, last_random + 1
+            else:
+                random = int.from_bytes(os.urandom(_RANDOM_BITS // 8), "big") >> 1
+            self._last = (pid, moment, random)
+            return (moment << _RANDOM_BITS) | random
+
+
+_source = _Source()
 
 
 def new_id() -> str:
@@ -27,17 +46,7 @@ def new_id() -> str:
     >>> len(first), first < second
     (26, True)
     """
-    global _last
-    with _lock:
-        pid, moment = os.getpid(), time.time_ns() // 1_000_000
-        last_pid, last_moment, last_random = _last
-        if pid == last_pid and moment <= last_moment:
-            # The same millisecond, or a clock that was set back: count on from the last id instead of drawing anew.
-            moment, random = last_moment, last_random + 1
-        else:
-            random = int.from_bytes(os.urandom(_RANDOM_BITS // 8), "big") >> 1
-        _last = (pid, moment, random)
-    value = (moment << _RANDOM_BITS) | random
+    value = _source.draw()
     return "".join(_ALPHABET[(value >> shift) & 31] for shift in range(125, -1, -5))
 
 
@@ -54,6 +63,8 @@ def check_asset_id(text: str) -> str:
         raise InvalidId(f"an id must be text, not {type(text).__name__} ({text!r})")
     if text.isascii() and text.isprintable() and 0 < len(text) <= MAX_ID_BYTES:
         return text
+    import unicodedata
+
     name = unicodedata.normalize("NFC", text)
     try:
         size = len(name.encode())
@@ -74,4 +85,6 @@ def commit_key(commit_id: str) -> bytes:
     >>> len(commit_key("forecast/2024-06-01T00:00Z/0/17"))
     16
     """
+    from hashlib import sha256
+
     return sha256(commit_id.encode("utf-8", "surrogatepass")).digest()[:16]

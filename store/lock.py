@@ -1,7 +1,7 @@
 """One lock file for all writers of a folder, held over a commit, a checkpoint and a close.
 
-SQLite before 3.51.3 can corrupt its log when one connection resets it while another writes, so whoever may checkpoint holds
-this lock. ``flock`` belongs to the open file, so the kernel lets go when a process dies, however it dies.
+SQLite before 3.51.3 can corrupt its log when one connection resets it while another writes, so whoever may checkpoint
+holds this lock. ``flock`` belongs to the open file, so the kernel lets go when a process dies, however it dies.
 """
 
 from __future__ import annotations

@@ -1,19 +1,31 @@
 """Packs: blobs of a batch in one append-only file, written with one fsync, found by hash.
 
-A blob is checked against its hash each time it is read; a pack that no commit came to name is an orphan and harms nobody.
+A blob is checked against its hash each time it is read; a pack that no commit came to name is an orphan and harms
+nobody.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from store.catalog import Pack
 from store.errors import Damaged
 from store.files import write_whole
 from store.ids import new_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pack:
+    """One file of blobs, and for each its hash, where it begins and how long it is."""
+
+    id: str
+    bytes: int
+    sha256: str
+    blobs: tuple[tuple[str, int, int], ...]
+
 
 _MAGIC = b"tsfleet pack 1\n"
 

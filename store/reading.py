@@ -1,7 +1,8 @@
 """Questions at a snapshot: which rows of which files a name stands for, and the answers.
 
-A snapshot is a number. Every question reads the catalog once, shortly, and from then on stands on what it read: the segments
-and hot rows of today, of which it shows those with ``_v`` up to its number. Only the names that a query uses become views.
+A snapshot is a number. Every question reads the catalog once, shortly, and from then on stands on what it read: the
+segments and hot rows of today, of which it shows those with ``_v`` up to its number. Only names that a query uses
+become views.
 """
 
 from __future__ import annotations
@@ -10,18 +11,18 @@ import re
 import sys
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from store.catalog import Catalog, Segment, State, quoted
 from store.clock import Clock, to_micros
 from store.errors import NotFound, SchemaMismatch
+from store.files import segment_file
 from store.ids import check_asset_id
 from store.schema import MACROS, STORED, TABLES, VIEWS, Table, View
-from store.segments import segment_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,7 @@ _LITERALS = 64
 
 @cache
 def template(name: str) -> str:
+    """The SQL of a named file of ``store/sql``, without its comments."""
     text = (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
     return "\n".join(line for line in text.splitlines() if not line.startswith("--"))
 
@@ -58,7 +60,8 @@ class Result:
 
     def df(self) -> pd.DataFrame:
         """As a pandas DataFrame."""
-        return self.arrow().to_pandas()
+        frame: pd.DataFrame = self.arrow().to_pandas()
+        return frame
 
     def rows(self) -> list[dict[str, Any]]:
         """As a list of dicts of Python values."""
@@ -67,7 +70,8 @@ class Result:
             if plain is not None:
                 names, rows = plain
                 return [dict(zip(names, row, strict=True)) for row in rows]
-        return self.arrow().to_pylist()  # type: ignore[no-any-return]
+        listed: list[dict[str, Any]] = self.arrow().to_pylist()
+        return listed
 
     def __len__(self) -> int:
         return int(self.arrow().num_rows)
@@ -92,8 +96,7 @@ def _tidy(table: pa.Table) -> pa.Table:
     return table
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pruning:
+class Pruning(NamedTuple):
     """Which segments cannot hold what is asked: bounds of the entity (closed) and of the time (half-open), or None."""
 
     first: str | None = None
@@ -111,8 +114,7 @@ class Pruning:
         return not (self.until is not None and segment.min_time is not None and segment.min_time >= self.until)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class Plan(NamedTuple):
     """One reading of the catalog turned into SQL."""
 
     folder: Path
@@ -161,7 +163,7 @@ class Plan:
             quoted(name) if name in present else f"CAST(NULL AS {_sql_type(table, name)}) AS {quoted(name)}"
             for name in names
         )
-        files = ", ".join(literal(str(segment_path(self.folder, one))) for one in segments)
+        files = ", ".join(literal(str(segment_file(self.folder, table.name, one.id))) for one in segments)
         if physical:
             late = any(one.max_v > self.snapshot for one in segments)
             where = f" WHERE _v <= {self.snapshot}" if late else ""
@@ -175,14 +177,18 @@ class Plan:
             version = f"CAST(([{each}])[CAST(file_index AS BIGINT) + 1] AS BIGINT)"
         return f"SELECT {listed}, {version} AS _v FROM read_parquet([{files}])"
 
+    def overlaid(self, table: Table) -> bool:
+        """Whether any row of the table was ever replaced."""
+        if table.replaced is None:
+            return False
+        return table.replaced in self.hot or bool(self.segments(STORED[table.replaced]))
+
     def alive(self, table: Table, pruning: Pruning | None = None) -> str:
         """SQL of the rows that no later row of their key replaced, with ``_v``."""
         rows = self.rows(table, pruning)
-        if table.replaced is None:
+        if table.replaced is None or not self.overlaid(table):
             return rows
         companion = STORED[table.replaced]
-        if companion.name not in self.hot and not self.segments(companion):
-            return rows
         outranks = "coalesce(x.win_v, x._v) > r._v"
         for name in reversed(table.rank):
             outranks = f"(x.{name} > r.{name} OR (x.{name} = r.{name} AND {outranks}))"
@@ -242,9 +248,7 @@ def same_key(table: Table) -> str:
 
 def _needed(names: Iterable[str]) -> set[str]:
     """The stored tables behind names of views and macros."""
-    tables = {
-        TABLES["forecasts"] if name in MACROS else VIEWS[name.removesuffix(WITH_V)].table for name in names
-    }
+    tables = {TABLES["forecasts"] if name in MACROS else VIEWS[name.removesuffix(WITH_V)].table for name in names}
     return {t.name for t in tables} | {t.replaced for t in tables if t.replaced is not None}
 
 
@@ -427,14 +431,18 @@ class _Selection:
             return False
         if self.view.shape not in ("raw", "alive") or (self.assets is not None and len(self.assets) > _LITERALS):
             return False
-        if self.view.shape == "alive" and table.replaced is not None and self.plan.rows(table) != self.plan.alive(table):
+        if (
+            self.view.shape == "alive"
+            and table.replaced is not None
+            and self.plan.rows(table) != self.plan.alive(table)
+        ):
             return False
         found = self.plan.segments(table, pruning)
         if len({(one.columns, one.v is None) for one in found}) > 1:
             return False
         return all(
             a.max_asset is not None and b.min_asset is not None and a.max_asset < b.min_asset
-            for a, b in zip(found, found[1:], strict=False)
+            for a, b in pairwise(found)
         )
 
     def _asset_tests(self, question: Question) -> list[str]:

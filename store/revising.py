@@ -1,15 +1,17 @@
-"""What a large replacement supersedes: new rows against the rows the store has, in one question.
+"""What a replacement supersedes: a small one against the catalog inside its commit, a large one in a question before.
 
-For tables with a rank (actuals, covariates) a row equal to the one before it in rank order is no revision and is left out.
-The answer holds for the snapshot at which it was looked up; the commit asks again when the table was written since.
+For tables with a rank (actuals, covariates) a row equal to the one before it in rank order is no revision and is left
+out. The answer of a question holds for the snapshot at which it was looked up; the commit asks again when the table
+was written since.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from store.catalog import quoted
+from store.catalog import Columns, Writer, quoted
 from store.reading import Pruning, Reader, same_key, template
 from store.rows import from_arrow
 from store.schema import STORED, Table
@@ -90,3 +92,93 @@ def _plain(question: Question, table: Table, new: pa.Table, rows: str) -> tuple[
     kept = new if found.num_rows == new.num_rows else new.take(found.column("row__"))
     names = [name for name in table.key if name in kept.column_names]
     return kept, kept.select(names).filter(found.column("known"))
+
+
+# ------------------------------------------------------------------------------------------------------- small batches
+
+
+def size(columns: Columns) -> int:
+    """The number of rows in columns."""
+    return len(next(iter(columns.values()), ()))
+
+
+def joined(parts: list[Columns]) -> Columns:
+    """Several batches as one; what a batch lacks is NULL there."""
+    if len(parts) == 1:
+        return parts[0]
+    names = dict.fromkeys(name for part in parts for name in part)
+    sizes = [size(part) for part in parts]
+    return {
+        name: [value for part, size in zip(parts, sizes, strict=True) for value in part.get(name, [None] * size)]
+        for name in names
+    }
+
+
+def last_of_each_key(table: Table, columns: Columns) -> tuple[Columns, int]:
+    """The rows that count when a key comes several times, and how many they are."""
+    keys = _keys(table, columns)
+    last = {key: place for place, key in enumerate(keys)}
+    if len(last) == len(keys):
+        return columns, len(keys)
+    keep = sorted(last.values())
+    return {name: [values[i] for i in keep] for name, values in columns.items()}, len(keep)
+
+
+def _keys(table: Table, columns: Columns) -> list[tuple[Any, ...]]:
+    rows = size(columns)
+    return list(zip(*(columns.get(name, [None] * rows) for name in table.key), strict=True))
+
+
+def replace_small(writer: Writer, table: Table, columns: Columns, rows: int) -> int:
+    """Add hot rows, and name in the companion the keys that may have older rows; exact, being inside the commit."""
+    keys = _keys(table, columns)
+    places = [list(column) for column in zip(*keys, strict=True)]
+    covered = writer.segments(table.name)
+    known = [True] * rows if _overlaps(table, columns, covered) else writer.hot_keys(table, keys)
+    writer.add_hot(table.name, columns, rows)
+    again = [i for i, old in enumerate(known) if old]
+    if again:
+        assert table.replaced is not None
+        companion: Columns = {n: [place[i] for i in again] for n, place in zip(table.key, places, strict=True)}
+        writer.add_hot(table.replaced, companion, len(again))
+    return rows
+
+
+def _overlaps(
+    table: Table, columns: Columns, covered: Sequence[tuple[str | None, str | None, int | None, int | None]]
+) -> bool:
+    """Whether a segment may hold one of the keys, as far as its bounds tell."""
+    entity, time = table.entity, table.time_column
+    assets = columns.get(entity) if entity in table.key else None
+    times = columns.get(time) if time in table.key and table.by_name[time].kind == "instant" else None
+    if times is not None and None in times:
+        times = None
+    for min_asset, max_asset, min_time, max_time in covered:
+        apart = False
+        if assets is not None and min_asset is not None and max_asset is not None:
+            # Python compares code points, the catalog UTF-8 bytes: the same order.
+            apart = not any(min_asset <= one <= max_asset for one in assets)
+        if times is not None and min_time is not None and max_time is not None:
+            apart = apart or max(times) < min_time or min(times) > max_time
+        if not apart:
+            return True
+    return False
+
+
+def small_vintages(table: Table, columns: Columns) -> tuple[Columns, Columns]:
+    """Inserted rows of a ranked table: those to store, and companion rows for keys that come with several vintages."""
+    keys = _keys(table, columns)
+    ranks = list(zip(*(columns[name] for name in table.rank), strict=True))
+    last = {pair: place for place, pair in enumerate(zip(keys, ranks, strict=True))}
+    if len(last) < len(keys):
+        keep = sorted(last.values())
+        columns = {name: [values[i] for i in keep] for name, values in columns.items()}
+    newest: dict[tuple[Any, ...], tuple[Any, ...]] = {}
+    several = set()
+    for key, rank in last:
+        if key in newest:
+            several.add(key)
+        newest[key] = max(newest.get(key, rank), rank)
+    names = (*table.key, *table.rank)
+    found = [(*key, *newest[key]) for key in sorted(several)]
+    return columns, {name: [row[i] for row in found] for i, name in enumerate(names)}

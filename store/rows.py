@@ -1,7 +1,7 @@
 """What users hand in becomes what the store keeps: one column at a time, checked once, at the border.
 
-Small batches are lists of mappings and stay plain Python (:data:`Columns`: text, float, int, microseconds, days). Large ones
-are Arrow tables and stay Arrow. Both paths refuse the same things, with the column's name in the message.
+Small batches are lists of mappings and stay plain Python (``Columns``: text, float, int, microseconds, days).
+Large ones are Arrow tables and stay Arrow. Both paths refuse the same things, with the column's name in the message.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ def _bool(value: Any) -> int:
 def _instant(value: Any) -> int | None:
     if not isinstance(value, datetime):
         raise TypeError
-    if value != value:  # pandas' NaT is a datetime, and the only one unequal to itself
+    if value != value:  # noqa: PLR0124 - pandas' NaT is a datetime, and the only one unequal to itself
         return None
     return to_micros(value)
 
@@ -182,7 +182,7 @@ _WANTED = {
 
 
 def from_arrow(table: Table, rows: pa.Table) -> pa.Table:
-    """An Arrow table with the declared types, its columns in the order of the view; absent optional columns stay absent.
+    """An Arrow table with the declared types, its columns in the order of the view; absent ones stay absent.
 
     Ids come out dictionary-encoded. Raises SchemaMismatch as :func:`from_mappings` does.
     """
@@ -222,15 +222,18 @@ def _refuse_kind(table: Table, column: Column, found: pa.DataType) -> None:
     inner = found.value_type if t.is_dictionary(found) else found
     text = t.is_string(inner) or t.is_large_string(inner) or t.is_string_view(inner)
     number = t.is_integer(inner) or t.is_floating(inner) or t.is_decimal(inner)
-    fits = t.is_null(inner) or {
-        "text": text or (t.is_integer(inner) and column.name not in ENTITIES),
-        "json": text,
-        "double": number or t.is_boolean(inner),
-        "bigint": number,
-        "bool": t.is_boolean(inner) or t.is_integer(inner),
-        "instant": t.is_timestamp(inner) and inner.tz is not None,
-        "date": t.is_date(inner),
-    }[column.kind]
+    fits = (
+        t.is_null(inner)
+        or {
+            "text": text or (t.is_integer(inner) and column.name not in ENTITIES),
+            "json": text,
+            "double": number or t.is_boolean(inner),
+            "bigint": number,
+            "bool": t.is_boolean(inner) or t.is_integer(inner),
+            "instant": t.is_timestamp(inner) and inner.tz is not None,
+            "date": t.is_date(inner),
+        }[column.kind]
+    )
     if not fits:
         hint = "give the time zone: an instant without one means nothing" if t.is_timestamp(inner) else ""
         raise SchemaMismatch(f"{table.name}.{column.name} takes {_WANTED[column.kind]}, not Arrow {found}", hint=hint)

@@ -1,7 +1,7 @@
 """Every table, declared once: columns in the order of the views, key, sort order, time column, what may be added.
 
-A keyed table is last-write-wins; its companion ``<name>__replaced`` names the keys that were written again, and with which
-rank the newest row wins. Views, hot tables, segments and checks are all built from the declarations here.
+A keyed table is last-write-wins; its companion ``<name>__replaced`` names the keys that were written again, and with
+which rank the newest row wins. Views, hot tables, segments and checks are all built from the declarations here.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -29,8 +29,7 @@ REPLACED = "__replaced"
 ENTITIES = ("asset_id", "series_id")
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """One column of a table; ``required`` refuses NULL."""
 
     name: str
@@ -42,12 +41,12 @@ class Column:
         return SQL_TYPES[self.kind]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Table:
     """What is stored under one name.
 
-    ``key`` empty means append-only. ``rank`` are the columns that decide, before the commit order, which row of a key is
-    the newest. ``dynamic`` is the pattern of DOUBLE columns that rows may bring along, placed after ``dynamic_after``.
+    ``key`` empty means append-only. ``rank`` are the columns that decide, before the commit order, which row of a key
+    is the newest. ``dynamic`` is the pattern of DOUBLE columns that rows may bring along, after ``dynamic_after``.
     """
 
     name: str
@@ -254,7 +253,15 @@ _DECLARED = (
             "n:i points sum_e:d sum_abs_e:d sum_sq_e:d sum_abs_y:d sum_smape:d sum_nmae_cap:d n_cap:i actuals_v:i"
         ),
         key=(
-            "asset_id", "product", "recipe", "recipe_hash", "version_id", "role", "truth", "perfect_foresight", "day",
+            "asset_id",
+            "product",
+            "recipe",
+            "recipe_hash",
+            "version_id",
+            "role",
+            "truth",
+            "perfect_foresight",
+            "day",
             "lead_bucket",
         ),
         sort=("asset_id", "day"),
@@ -262,7 +269,7 @@ _DECLARED = (
         partition="month",
         dynamic=r"pinball_sum_q\d{2,}|(?:covered|width_sum|winkler_sum)_\d+",
         dynamic_after="n_cap",
-    ),  # fmt: skip
+    ),
     Table(
         name="scales",
         columns=_columns("asset_id! product! origin:t! season:i! scale_abs:d scale_sq:d"),
@@ -319,9 +326,8 @@ COMPANIONS: dict[str, Table] = {t.name + REPLACED: _companion(t) for t in _DECLA
 STORED: dict[str, Table] = TABLES | COMPANIONS
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
-    """One name of the public views: whose rows it shows, which of its columns it leaves out, in which order it is listed."""
+class View(NamedTuple):
+    """One name of the public views: whose rows it shows, what it leaves out, in which order it is listed."""
 
     name: str
     table: Table

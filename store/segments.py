@@ -1,7 +1,7 @@
 """Segments: immutable, sorted Parquet files, written whole and named by the catalog with their hash.
 
-A segment of a commit (level 0) does not hold ``_v``, for its snapshot is not known while it is written; a flushed one does.
-Sorted input is noticed and not sorted again.
+A segment of a commit (level 0) does not hold ``_v``, for its snapshot is not known while it is written; a flushed one
+does. Sorted input is noticed and not sorted again.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store.catalog import Segment
-from store.files import Writing
+from store.files import Writing, segment_file
 from store.ids import new_id
 from store.schema import Table
 
@@ -24,11 +24,6 @@ _LEVEL = 1  # of zstd: a third of the time of the default for a few per cent mor
 _LOWEST = -(1 << 63)
 
 
-def segment_path(folder: Path, segment: Segment) -> Path:
-    """Where the file of a segment lies."""
-    return folder / "segments" / segment.table / f"{segment.id}.parquet"
-
-
 def write(folder: Path, table: Table, rows: pa.Table, *, level: int = 0) -> list[Segment]:
     """Write rows as one segment, or as several split between assets when there are very many.
 
@@ -38,7 +33,8 @@ def write(folder: Path, table: Table, rows: pa.Table, *, level: int = 0) -> list
         rows: of the declared types; a physical ``_v`` column for levels above 0.
         level: 0 for a commit's own segment.
     """
-    rows, codes = _sorted(table, rows.combine_chunks())
+    rows = in_order(table, rows)
+    codes = _codes(table, rows) if rows.num_rows > SPLIT_ROWS else None
     pieces = []
     start = 0
     while start < rows.num_rows:
@@ -68,7 +64,7 @@ def _write_one(folder: Path, table: Table, rows: pa.Table, level: int) -> Segmen
     name = new_id()
     texts = [f.name for f in rows.schema if t.is_dictionary(f.type)]
     whole = [f.name for f in rows.schema if t.is_integer(f.type) or t.is_temporal(f.type)]
-    with Writing(folder / "segments" / table.name / f"{name}.parquet") as file:
+    with Writing(segment_file(folder, table.name, name)) as file:
         pq.write_table(
             rows,
             file,
@@ -110,21 +106,49 @@ def _range(rows: pa.Table, name: str | None) -> tuple[Any, Any]:
     return found["min"], found["max"]
 
 
-def _sorted(table: Table, rows: pa.Table) -> tuple[pa.Table, np.ndarray[Any, Any] | None]:
-    """Rows in the table's sort order, and the rank of their asset when it leads that order."""
+def in_order(table: Table, rows: pa.Table) -> pa.Table:
+    """Rows in the table's sort order; as they are when they are in it already."""
+    rows = rows.combine_chunks()
     names = [name for name in (*table.sort, "_v") if name in rows.column_names]
     if not names or rows.num_rows < 2:
-        return rows, None
+        return rows
     import numpy as np
+    import pyarrow as pa
 
     keys = [_order(rows.column(name)) for name in names]
-    if not _in_order(keys):
-        order = np.lexsort(keys[::-1])
-        import pyarrow as pa
+    if _in_order(keys):
+        return rows
+    return rows.take(pa.array(np.lexsort(keys[::-1]))).combine_chunks()
 
-        rows = rows.take(pa.array(order)).combine_chunks()
-        keys[0] = keys[0][order]
-    return rows, keys[0] if names[0] == table.entity else None
+
+def _codes(table: Table, rows: pa.Table) -> np.ndarray[Any, Any] | None:
+    entity = table.entity
+    return _order(rows.column(entity)) if entity is not None and table.sort[:1] == (entity,) else None
+
+
+def vintages(table: Table, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Sorted rows of a ranked table: those to store (of equal key and rank the last), and companion rows.
+
+    The companion names, for each key that comes with several vintages, the rank of the newest.
+    """
+    import numpy as np
+    import pyarrow as pa
+
+    def repeats(names: tuple[str, ...]) -> np.ndarray[Any, Any]:
+        """Whether the row after each has the same values."""
+        same = np.ones(max(rows.num_rows - 1, 0), dtype=bool)
+        for name in names:
+            values = _order(rows.column(name))
+            same &= values[1:] == values[:-1]
+        return np.append(same, False)
+
+    twice = repeats((*table.key, *table.rank))
+    if twice.any():
+        rows = rows.filter(pa.array(~twice))
+    more = repeats(table.key)
+    newest = ~more & np.append(False, more[:-1])
+    companion = rows.select([*table.key, *table.rank])
+    return rows, companion.filter(pa.array(newest)) if newest.any() else companion.slice(0, 0)
 
 
 def _order(values: pa.ChunkedArray) -> np.ndarray[Any, Any]:

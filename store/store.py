@@ -1,34 +1,36 @@
 """The store: a folder that is opened, asked and written to.
 
-Many processes may have the same folder open. An open store belongs to the process that opened it; threads may share it.
+Many processes may have the same folder open. An open store belongs to the process that opened it; threads may share
+it.
 """
 
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from store import catalog as catalogs
-from store import packs
 from store.clock import Clock, from_micros, system_clock, to_micros
 from store.errors import NotFound, ReadOnly, StoreError, WrongProcess
 from store.files import folder_bytes
 from store.ids import commit_key, new_id
 from store.lock import WriterLock
 from store.reading import Reader, Result, Snapshot
-from store.tracking import Run
-from store.writing import Transaction
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
     from store.duck import Params
+    from store.tracking import Run
+    from store.writing import Transaction
+
+# Modules that only write are imported when somebody writes: opening a store is measured beside a bare DuckDB.
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Store:
         self._lock = WriterLock(path / "lock")
         self._catalog = catalogs.Catalog(path, self._lock, read_only=read_only)
         self._reader = Reader(path, self._catalog, clock)
+        self._finalizer = weakref.finalize(self, _close, self._pid, self._reader, self._catalog, self._lock)
 
     @classmethod
     def open(
@@ -89,18 +92,13 @@ class Store:
 
     def close(self) -> None:
         """Close the store; closing it again does nothing."""
-        if self._closed:
-            return
         self._closed = True
-        if self._pid == os.getpid():  # a forked child must not touch its parent's connections
-            self._reader.close()
-            self._catalog.close()
-            self._lock.close()
+        self._finalizer()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -167,6 +165,8 @@ class Store:
     def blob(self, sha256: str) -> bytes:
         """The bytes of a stored blob, checked against the hash."""
         self._guard()
+        from store import packs
+
         return packs.read(self.path, self._catalog.blob_place(sha256), sha256)
 
     def committed(self, commit_id: str) -> int | None:
@@ -205,6 +205,8 @@ class Store:
         self._guard()
         if self.read_only:
             raise ReadOnly(f"{self.path} was opened for reading", hint="open it without read_only=True")
+        from store.writing import Transaction
+
         after: Callable[[list[str]], Any] | None = self._flush_swollen if upkeep else None
         return Transaction(self._reader, commit_id=commit_id, note=note, guard=self._guard, upkeep=after)
 
@@ -220,6 +222,8 @@ class Store:
     ) -> Run:
         """A run to log into: ``with store.run(asset="plant-7", recipe="my-gbm") as run: ...``."""
         self._guard()
+        from store.tracking import Run
+
         return Run(
             self._begin, self.clock, asset=asset, recipe=recipe, product=product, params=params, tags=tags,
             library=library, kind=kind,
@@ -236,3 +240,11 @@ class Store:
         from store import upkeep
 
         upkeep.flush(self.path, self._catalog, tables)
+
+
+def _close(pid: int, reader: Reader, catalog: catalogs.Catalog, lock: WriterLock) -> None:
+    """Close what a store opened; also when the store is forgotten or the interpreter ends, for closing needs the lock."""
+    if pid == os.getpid():  # a forked child must not touch its parent's connections
+        reader.close()
+        catalog.close()
+        lock.close()

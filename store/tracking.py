@@ -1,6 +1,7 @@
 """Tracking from a notebook: one run, its parameters, metrics, models and files, each visible as soon as it is logged.
 
-The run's row is written when the block begins and again when it ends, with its status; an exception marks it failed and goes on.
+The run's row is written when the block begins and again when it ends, with its status; an exception marks it failed
+and goes on.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
 """Upkeep: hot rows become segments. No snapshot sees a difference, for rows keep the ``_v`` they were committed with.
 
-One process at a time does it (a lock file of its own); rows leave the catalog in the same transaction in which their segment
-enters it.
+One process at a time does it (a lock file of its own); rows leave the catalog in the same transaction in which their
+segment enters it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 
 from store.catalog import Catalog
@@ -45,12 +44,13 @@ def _flush_table(folder: Path, catalog: Catalog, name: str) -> int:
 
     table = STORED[name]
     absent = [c for c, values in columns.items() if c not in table.by_name and all(v is None for v in values)]
+    count = len(columns["_v"])
     rows = columns_to_arrow(table, {c: values for c, values in columns.items() if c not in absent})
     made = segments.write(folder, table, rows, level=1)
     with catalog.writing() as writer:
         for segment in made:
-            writer.add_segment(replace(segment, v=None))
+            writer.add_segment(segment)
         gone = writer.drop_hot(name, head)
-        if gone != rows.num_rows:
-            raise StoreError(f"{gone} hot rows of {name} would leave for {rows.num_rows} in the segment")
-    return rows.num_rows
+        if gone != count:
+            raise StoreError(f"{gone} hot rows of {name} would leave for {count} in the segment")
+    return count

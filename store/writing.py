@@ -1,25 +1,25 @@
 """Commits: rows gathered in a transaction become visible together, in every table, or not at all.
 
-Large batches are written as segments before the lock is taken, so the lock is held for one small SQLite transaction. What was
-looked up before the lock is looked up again when somebody else wrote the table in between.
+Large batches are written as segments before the lock is taken, so the lock is held for one small SQLite transaction.
+What was looked up before the lock is looked up again when somebody else wrote the table in between.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store import packs
-from store.catalog import Catalog, Columns, Pack, Segment, Writer
+from store.catalog import Catalog, Columns, Segment, Writer
 from store.clock import from_micros, to_micros
 from store.errors import CommitConflict, NotFound, SchemaMismatch, StoreError
 from store.ids import commit_key
-from store.revising import Revision, revise
+from store.revising import Revision, joined, last_of_each_key, replace_small, revise, size, small_vintages
 from store.rows import arrow_to_columns, columns_to_arrow, from_arrow, from_mappings
 from store.schema import STORED, TABLES, Table
 
@@ -32,8 +32,6 @@ SEGMENT_ROWS = 5_000
 SPOOL_ROWS = 1_000_000
 FLUSH_ROWS = 20_000
 _ATTEMPTS = 3
-
-Rows = "pa.Table | Sequence[Mapping[str, Any]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +46,7 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """What a commit did. ``written`` counts the rows stored, per table; ``repeated`` means that it had been done before."""
+    """What a commit did: ``written`` counts the rows stored per table, ``repeated`` says that it was done before."""
 
     snapshot: int
     at: datetime
@@ -111,7 +109,7 @@ class Transaction:
         self._commit_id = commit_id
         self._hash = sha256()
         self._pending: dict[str, _Pending] = {}
-        self._packs: list[Pack] = []
+        self._packs: list[packs.Pack] = []
         self._promotions: list[tuple[Columns, list[str | None], Columns]] = []
         self._marks: dict[str, str] = {}
         self._done = False
@@ -139,9 +137,9 @@ class Transaction:
             pending.inserts.clear()
 
     def replace(self, table: str, rows: pa.Table | Sequence[Mapping[str, Any]]) -> None:
-        """Add rows that supersede those with the same key, in the store or earlier in this transaction.
+        """Add rows that supersede those with the same key in the store; of equal keys given here the last counts.
 
-        For actuals and covariates a row equal in value to the newest known one is dropped: it is no revision.
+        A key must not be inserted, in thousands, and replaced in the same transaction. For actuals and covariates a row equal in value to the newest known one is dropped: it is no revision.
         """
         declared = self._table(table)
         if not declared.keyed:
@@ -151,7 +149,7 @@ class Transaction:
             self._pending.setdefault(table, _Pending()).replaces.append(batch)
 
     def put_blobs(self, payloads: Sequence[bytes]) -> list[str]:
-        """Write blobs to one pack, with one fsync, and return their SHA-256 as hex; known ones are not written again."""
+        """Write blobs to one pack, with one fsync; their SHA-256 as hex. Known ones are not written again."""
         self._open()
         hashes = [sha256(payload).hexdigest() for payload in payloads]
         self._hash.update(repr(("blobs", hashes)).encode())
@@ -261,7 +259,7 @@ class Transaction:
         ready.segments += pending.segments
         stored = sum(one.rows for one in pending.segments if one.table == table.name)
         if pending.inserts:
-            if pending.replaces and not table.rank:
+            if pending.replaces:
                 # Their keys may come again among the replaced ones: one list, the last of a key wins.
                 pending.replaces[:0] = pending.inserts
                 pending.inserts.clear()
@@ -271,10 +269,14 @@ class Transaction:
             ready.written[table.name] = ready.written.get(table.name, 0) + stored
 
     def _hot_inserts(self, ready: _Ready, table: Table, batches: list[_Batch]) -> int:
-        rows = 0
-        for one in batches:
-            ready.hot.append((table.name, one.as_columns(), one.rows))
-            rows += one.rows
+        if not table.rank:
+            ready.hot += [(table.name, one.as_columns(), one.rows) for one in batches]
+            return sum(one.rows for one in batches)
+        columns, older = small_vintages(table, joined([one.as_columns() for one in batches]))
+        rows = size(columns)
+        ready.hot.append((table.name, columns, rows))
+        if table.replaced is not None and size(older):
+            ready.hot.append((table.replaced, older, size(older)))
         return rows
 
     def _prepare_replaces(self, ready: _Ready, table: Table, pending: _Pending) -> None:
@@ -282,8 +284,8 @@ class Transaction:
         if rows == 0:
             return
         if not table.rank and rows < SEGMENT_ROWS:
-            columns = _joined([one.as_columns() for one in pending.replaces])
-            ready.small_replaces.append((table, *_last_of_each_key(table, columns)))
+            columns = joined([one.as_columns() for one in pending.replaces])
+            ready.small_replaces.append((table, *last_of_each_key(table, columns)))
             return
         import pyarrow as pa
 
@@ -309,7 +311,13 @@ class Transaction:
         from store import segments
 
         rows = pa.concat_tables([one.as_arrow(table) for one in batches], promote_options="permissive")
-        return segments.write(self._folder, table, rows)
+        rows = segments.in_order(table, rows)
+        made = []
+        if table.rank:
+            rows, older = segments.vintages(table, rows)
+            if table.replaced is not None and older.num_rows:
+                made = segments.write(self._folder, STORED[table.replaced], older)
+        return made + segments.write(self._folder, table, rows)
 
     def _write_catalog(self, ready: _Ready, payload: bytes, *, last: bool) -> Commit | None:
         """The commit proper; None when a look-up turned out to be stale and there is time to do it again."""
@@ -321,18 +329,20 @@ class Transaction:
                     return None
                 ready = self._prepare()
             at = to_micros(self._reader.clock.now())
+            if self._says_nothing(ready):
+                return Commit(snapshot=writer.head, at=from_micros(at))
             snapshot = writer.begin(at, self._note)
             written = dict(ready.written)
             for name, columns, rows in ready.hot:
                 writer.add_hot(name, columns, rows)
             for table, columns, rows in ready.small_replaces:
-                written[table.name] = written.get(table.name, 0) + _replace_small(writer, table, columns, rows)
+                written[table.name] = written.get(table.name, 0) + replace_small(writer, table, columns, rows)
             for segment in ready.segments:
-                writer.add_segment(replace(segment, v=snapshot, min_v=snapshot, max_v=snapshot))
-            for pack in self._packs:
-                writer.add_pack(pack)
+                writer.add_segment(segment._replace(v=snapshot, min_v=snapshot, max_v=snapshot))
             for name, value in self._marks.items():
                 writer.set_mark(name, value)
+            for pack in self._packs:
+                writer.add_pack(pack)
             conflicts = tuple(c for promotion in self._promotions for c in _promote(writer, written, *promotion))
             if self._key is not None:
                 writer.remember(self._key, payload, _answer(written, conflicts))
@@ -340,6 +350,11 @@ class Transaction:
         if self._upkeep is not None and swollen:
             self._upkeep(swollen)
         return Commit(snapshot=snapshot, at=from_micros(at), conflicts=conflicts, written=written)
+
+    def _says_nothing(self, ready: _Ready) -> bool:
+        """Whether the commit would change nothing; then it makes no snapshot either."""
+        rows = ready.hot or ready.small_replaces or ready.segments
+        return not (rows or self._packs or self._promotions or self._marks or self._key is not None)
 
     def _repeat(self, before: tuple[bytes, int, str], payload: bytes) -> Commit:
         known, snapshot, answer = before
@@ -378,6 +393,7 @@ def _digest(hasher: Any, batch: _Batch) -> None:
 
         def close(self) -> None: ...
 
+    assert batch.arrow is not None
     rows = batch.arrow.combine_chunks()
     with pa.ipc.new_stream(pa.PythonFile(Sink(), "w"), rows.schema) as stream:
         stream.write_table(rows)
@@ -385,66 +401,6 @@ def _digest(hasher: Any, batch: _Batch) -> None:
 
 def _small(table: Table, batch: _Batch) -> Columns:
     return batch.as_columns() if batch.rows else {name: [] for name in table.names}
-
-
-def _joined(parts: list[Columns]) -> Columns:
-    if len(parts) == 1:
-        return parts[0]
-    names = dict.fromkeys(name for part in parts for name in part)
-    sizes = [len(next(iter(part.values()))) for part in parts]
-    return {
-        name: [value for part, size in zip(parts, sizes, strict=True) for value in part.get(name, [None] * size)]
-        for name in names
-    }
-
-
-def _last_of_each_key(table: Table, columns: Columns) -> tuple[Columns, int]:
-    keys = _keys(table, columns)
-    last = {key: place for place, key in enumerate(keys)}
-    if len(last) == len(keys):
-        return columns, len(keys)
-    keep = sorted(last.values())
-    return {name: [values[i] for i in keep] for name, values in columns.items()}, len(keep)
-
-
-def _keys(table: Table, columns: Columns) -> list[tuple[Any, ...]]:
-    rows = len(next(iter(columns.values())))
-    return list(zip(*(columns.get(name, [None] * rows) for name in table.key), strict=True))
-
-
-def _replace_small(writer: Writer, table: Table, columns: Columns, rows: int) -> int:
-    """Add hot rows, and name in the companion those keys that may have older rows; exact, for it runs inside the commit."""
-    keys = _keys(table, columns)
-    places = [list(column) for column in zip(*keys, strict=True)]
-    covered = writer.segments(table.name)
-    known = [True] * rows if _overlaps(table, columns, covered) else writer.hot_keys(table, keys)
-    writer.add_hot(table.name, columns, rows)
-    again = [i for i, old in enumerate(known) if old]
-    if again:
-        assert table.replaced is not None
-        companion: Columns = {n: [place[i] for i in again] for n, place in zip(table.key, places, strict=True)}
-        writer.add_hot(table.replaced, companion, len(again))
-    return rows
-
-
-def _overlaps(
-    table: Table, columns: Columns, covered: Sequence[tuple[str | None, str | None, int | None, int | None]]
-) -> bool:
-    """Whether a segment may hold one of the keys, as far as its bounds tell."""
-    entity, time = table.entity, table.time_column
-    assets = columns[entity] if entity in table.key and entity in columns else None
-    times = columns.get(time) if time in table.key and time is not None and table.by_name[time].kind == "instant" else None
-    if times is not None and None in times:
-        times = None
-    for min_asset, max_asset, min_time, max_time in covered:
-        if assets is not None and min_asset is not None and max_asset is not None:
-            if not any(min_asset.encode() <= one.encode() <= max_asset.encode() for one in assets):
-                continue
-        if times is not None and min_time is not None and max_time is not None:
-            if max(times) < min_time or min(times) > max_time:
-                continue
-        return True
-    return False
 
 
 def _promote(
@@ -462,8 +418,8 @@ def _promote(
         else:
             conflicts.append(Conflict(asset_id=asset, product=product, expected=expected[i], found=found))
     if keep:
-        kept, rows = _last_of_each_key(table, {name: [values[i] for i in keep] for name, values in champions.items()})
-        written["champions"] = written.get("champions", 0) + _replace_small(writer, table, kept, rows)
+        kept, rows = last_of_each_key(table, {name: [values[i] for i in keep] for name, values in champions.items()})
+        written["champions"] = written.get("champions", 0) + replace_small(writer, table, kept, rows)
     rows = len(decisions["asset_id"])
     if rows:
         lost = {(c.asset_id, c.product) for c in conflicts}

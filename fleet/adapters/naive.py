@@ -110,7 +110,7 @@ class SeasonalNaive(Rule):
         season = self._season(task)
         values = readings(y)
         ahead = steps_after(y.index[-1], task)
-        if follows_local_days(season, task) and clock_changes(y.index[0], task):
+        if follows_local_days(season, task) and clock_changes(y.index[_reach(values, season)], task):
             mean = same_local_time(values, pd.DatetimeIndex(y.index), season, ahead, task)
         else:
             mean = last_known_by_phase(values, season)[(ahead - 1) % season]
@@ -128,6 +128,11 @@ class SeasonalNaive(Rule):
         if not task.seasons:
             raise ConfigInvalid("seasonal_naive needs `season`, or `seasons` for the fleet")
         return task.seasons[0]
+
+
+def _reach(values: FloatArray, season: int) -> int:
+    """The first step that a forecast may copy: one season back, or anywhere when readings are missing there."""
+    return len(values) - season if len(values) > season and np.isfinite(values[-season:]).all() else 0
 
 
 def last_known_by_phase(values: FloatArray, season: int) -> FloatArray:
@@ -156,15 +161,15 @@ def same_local_time(
 ) -> FloatArray:
     """For each target the newest reading at its local time, whole seasons before; NaN where there is none."""
     step = int(calendar.step_seconds(task.freq)) * 1_000_000
-    begin = times.as_unit("us").asi8[0]
+    begin, target = int(calendar.micros(times[:1])[0]), calendar.micros(task.target)
     known_until = int(np.flatnonzero(np.isfinite(values))[-1])
     # One season less than counting steps says: the day of the autumn change is an hour longer than a day.
     seasons_back = max(1, int(ahead[0] + len(values) - 1 - known_until - 1) // season)
     found = np.full(task.horizon, np.nan)
     open_steps = np.arange(task.horizon)
     while open_steps.size:
-        at = calendar.steps_back(task.target[open_steps], seasons_back * season, task.freq, task.tz)
-        position = (at.as_unit("us").asi8 - begin) // step
+        at = calendar.back_micros(target[open_steps], seasons_back * season, task.freq, task.tz)
+        position = (at - begin) // step
         open_steps, position = open_steps[position >= 0], position[position >= 0]
         reached = position < len(values)
         found[open_steps[reached]] = values[position[reached]]

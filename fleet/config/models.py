@@ -88,6 +88,8 @@ class AssetsSection(Origin):
     timezone: Text = "timezone"
     freq: Text = "freq"
     state: Text = "state"
+    valid_from: Text = "valid_from"
+    valid_to: Text = "valid_to"
 
 
 class Stamps(Origin):

@@ -1,13 +1,14 @@
 """The rows of a source as numbers, in batches of whole series: read as a stream, sorted by series and time.
 
-A Parquet file is usually sorted already; looking costs a tenth of sorting and no memory, so it is looked at first. Text stays
-beside a number only where the number could not be read from it.
+A Parquet file is usually sorted already; looking costs a tenth of sorting and no memory, so it is looked at first.
+Text stays beside a number only where the number could not be read from it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -26,13 +27,13 @@ BATCH_ROWS = 1_000_000
 ABSENT = np.iinfo(np.int64).min
 """In place of a time that is missing or cannot be read."""
 
-_ZONE = r"(Z|z|[+-]\d{2}(:?\d{2})?| UTC| GMT)$"
+_ZONE = r"(Z|z|[+-]\d{2}(:?\d{2})?| [A-Za-z_]+(/[A-Za-z_/]+)?)$"
 _MISSING = ("", "na", "n/a", "nan", "null", "none", "#n/a")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Columns:
-    """What a source's columns are called: the series (None: all rows are one), the time, the values, when they were known."""
+    """What a source's columns are called: the series (None: all are one), time, values, when they were known."""
 
     key: str | None
     key_option: str
@@ -169,7 +170,7 @@ class _Query:
             if len(np.setdiff1d(falls, ends, assume_unique=True)):
                 return False
             known = [name for name in names if name is not None]
-            if any(a >= b for a, b in zip(known, known[1:], strict=False)):
+            if any(a >= b for a, b in pairwise(known)):
                 return False
             if last_key is not None and (known[0] < last_key or (known[0] == last_key and us[0] < last_time)):
                 return False
@@ -245,7 +246,9 @@ def _whole_series(stream: Iterator[pa.RecordBatch], rows: int) -> Iterator[pa.Ta
         cut = _last_run(batch.column(0))
         if cut == 0 and held[:-1] and _ends_with(held[-2].column(0), batch.column(0)[0]):
             continue
-        yield pa.Table.from_batches([*held[:-1], batch.slice(0, cut)])
+        done = pa.Table.from_batches([*held[:-1], batch.slice(0, cut)])
+        if done.num_rows:
+            yield done
         held, count = [batch.slice(cut)], batch.num_rows - cut
     if held:
         yield pa.Table.from_batches(held)

@@ -1,7 +1,7 @@
 """From what a source writes to the instants the store keeps: local times to UTC, ends to starts, off-grid stamps found.
 
-All on integers: microseconds since 1970, of UTC or of the clock on the wall. Nothing is guessed where a rule of the source does
-not decide it; what cannot be decided is marked, and the caller refuses it or keeps it aside.
+All on integers: microseconds since 1970, of UTC or of the clock on the wall. What no rule of the source decides is
+not guessed but marked, and the caller refuses it or keeps it aside.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def localized(local: IntArray, tz: str, rule: Ambiguous, group: IntArray) -> Loc
     Args:
         local: (rows,) microseconds on the wall, sorted within each group, equal ones in the order of the source.
         tz: IANA name.
-        rule: what the repeated hour means. ``infer``: where a time stands twice in a group, the first row is the first pass.
+        rule: what the repeated hour means. ``infer``: of a time that stands twice in a group, the first row is meant
+            by the first pass.
         group: (rows,) equal for the rows of one series.
 
     >>> twice = np.array(["2024-10-27T02:30", "2024-10-27T02:30"], dtype="M8[us]").astype(np.int64)
@@ -85,7 +86,7 @@ def _second_pass(zone: Zone, local: IntArray, first: IntArray) -> IntArray:
 
 
 def _passes(local: IntArray, twice: BoolArray, group: IntArray) -> tuple[BoolArray, BoolArray]:
-    """For rows in a repeated hour: whether the row is the second of its time, and whether its time stands more than once."""
+    """For rows in a repeated hour: whether a row is a later one of its time, and whether its time stands twice."""
     again = np.zeros(len(local), dtype=bool)
     again[1:] = twice[1:] & (local[1:] == local[:-1]) & (group[1:] == group[:-1])
     paired = again.copy()
@@ -127,7 +128,7 @@ def step_micros(freq: str) -> int:
 def phases(instants: IntArray, freq: str, tz: str) -> IntArray:
     """Where in its step each instant lies; equal for all instants of one regular grid.
 
-    A daily step is measured on the local clock, where midnight may be skipped: such a day's first instant counts as midnight.
+    A daily step is measured on the local clock; where midnight is skipped, the first instant of the day counts as it.
 
     >>> phases(np.array([0, 3_600_000_000, 4_500_000_000]), "1h", "UTC")
     array([        0,         0, 900000000])
@@ -173,7 +174,7 @@ def off_grid(instants: IntArray, codes: IntArray, freq: str, tz: str, known: Int
     if stored.any():
         expected[stored] = phases(known[first[stored]], freq, tz)
     counts = np.diff(np.append(begin, len(codes)))
-    off = phase != np.repeat(expected, counts)
+    off: BoolArray = phase != np.repeat(expected, counts)
     if not off.any():
         return off
     for place in np.unique(np.searchsorted(begin, np.flatnonzero(off), side="right") - 1):

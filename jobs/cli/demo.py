@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,7 +118,7 @@ def _tell(fleet: Fleet) -> None:
     say(_foresight(fleet.store.sql("select distinct perfect_foresight from scores where perfect_foresight").rows()))
 
 
-def _foresight(flagged: list[Row]) -> str:
+def _foresight(flagged: Sequence[Row]) -> str:
     if flagged:
         return "Rows marked perfect_foresight used weather observed after the issue time."
     return "The weather was observed, so models see only its past: no score here is perfect foresight."

@@ -1,4 +1,4 @@
-"""One suite over every adapter: fitted once, it forecasts later issues from fresh history, on the local clock, in any process.
+"""One suite over every adapter: fitted once, it forecasts later issues, on the local clock, in any process.
 
 The clock of Paris goes forward on 2024-03-31 between the fit and most of the issues.
 """
@@ -70,15 +70,20 @@ RECIPES = {
         loose=0.3,
     ),
     "lightgbm": Recipe(
-        adapter="lightgbm", options={"rounds": 40, "params": {"num_leaves": 7}}, quantiles=True, covariates=True, needs=48
+        adapter="lightgbm",
+        options={"rounds": 40, "params": {"num_leaves": 7}},
+        quantiles=True,
+        covariates=True,
+        needs=189,
     ),
+    "ridge": Recipe(adapter="sklearn", covariates=True, needs=189, loose=0.3),
 }
 everywhere = pytest.mark.parametrize("name", list(RECIPES))
 
 
 @cache
 def world() -> tuple[pd.Series, pd.DataFrame]:
-    """A load that follows the local day and the temperature, hour by hour through both sides of the change of clocks."""
+    """A load that follows the local day and the temperature, hour by hour, through the change of clocks."""
     times = pd.date_range("2024-03-01", "2024-04-08", freq="h", tz=TZ).tz_convert("UTC").as_unit("us")
     random = np.random.default_rng(1)
     temp = pd.Series(random.normal(0, 1, len(times)), index=times).rolling(24, min_periods=1).mean().to_numpy()
@@ -171,7 +176,7 @@ def test_quantiles_are_in_order_and_hold_about_what_they_say(name: str) -> None:
     frame = fitted(name, with_x=True).predict(y, X, task)
     assert (frame["q10"] <= frame["q90"]).mean() > 0.9
     truth = world()[0][task.target]
-    assert 0.4 <= ((frame["q10"] <= truth) & (truth <= frame["q90"])).mean()
+    assert ((frame["q10"] <= truth) & (truth <= frame["q90"])).mean() >= 0.4
     assert list(fitted(name, with_x=True).predict(y, X, replace(task, quantiles=())).columns) == ["mean"]
 
 
@@ -208,19 +213,20 @@ def test_another_process_loads_the_same_model(tmp_path: Path) -> None:
 
 @everywhere
 def test_the_same_seed_gives_the_same_model(name: str) -> None:
-    again = adapter_of(name).fit(*question(LEARNT_UNTIL))
-    first = fitted(name)
+    again, first = adapter_of(name).fit(*question(LEARNT_UNTIL)), fitted(name)
+    pd.testing.assert_frame_equal(again.predict(*question(ISSUE)), first.predict(*question(ISSUE)), check_exact=True)
     assert isinstance(again, Saves)
     assert isinstance(first, Saves)
-    assert again.save() == first.save()
+    if adapter_of(name).codec != "skops":  # an archive with the time of its writing in it
+        assert again.save() == first.save()
 
 
 @everywhere
 def test_a_short_history_is_too_short_and_says_so(name: str) -> None:
     y, _, task = question(LEARNT_UNTIL)
-    for length in {RECIPES[name].needs - 1, 3} - {0, RECIPES[name].needs if RECIPES[name].needs < 3 else 0}:
-        if length >= RECIPES[name].needs:
-            continue
+    if RECIPES[name].needs == 1:
+        pytest.skip("one reading is enough")
+    for length in (3, RECIPES[name].needs - 1):
         with pytest.raises(TooShort, match=r"needs \d+ .* \d+"):
             adapter_of(name).fit(y[-length:], None, task)
 
@@ -252,7 +258,7 @@ def test_missing_readings_inside_the_history_are_bridged(name: str) -> None:
 def test_a_blob_does_not_grow_with_the_history(name: str) -> None:
     y, X, task = question(LEARNT_UNTIL, with_x=True)
     sizes = []
-    for days in (9, 26):
+    for days in (16, 26):
         model = adapter_of(name).fit(y[-days * 24 :], X, task)
         assert isinstance(model, Saves)
         sizes.append(len(model.save()))

@@ -1,4 +1,4 @@
-"""The statsmodels adapter against the bare library: where nothing is missing and no clock changes, the numbers are its own."""
+"""The statsmodels adapter against the bare library: nothing missing, no clock changing, the numbers are its own."""
 
 from __future__ import annotations
 
@@ -46,9 +46,16 @@ def task_after(y: pd.Series, steps: int = AHEAD, **more: Any) -> Task:
     return Task(target=target, freq="1h", seasons=(SEASON,), **more)
 
 
-def forecast(y: pd.Series, model: str, params: dict[str, Any], X: pd.DataFrame | None = None, **more: Any) -> pd.DataFrame:
+def temperatures(y: pd.Series) -> pd.DataFrame:
+    index = y.index.append(task_after(y).target)
+    return pd.DataFrame({"temp": np.random.default_rng(0).normal(size=len(index))}, index=index)
+
+
+def forecast(
+    y: pd.Series, model: str, params: dict[str, Any], X: pd.DataFrame | None = None, **more: Any
+) -> pd.DataFrame:
     task = task_after(y, **more)
-    return Statsmodels(model=model, params=params).fit(y, X, task).predict(y, X, task)  # type: ignore[arg-type]
+    return Statsmodels(model=model, params=params).fit(y, X, task).predict(y, X, task)
 
 
 SMOOTHINGS = [
@@ -100,7 +107,12 @@ def test_ets_is_the_library_s(options: dict[str, Any], error: str) -> None:
 def test_a_filtered_state_is_the_library_s(options: dict[str, Any]) -> None:
     y = series(200)
     model = ETSModel(y.to_numpy(), error="add", seasonal_periods=SEASON, **options)
-    start = [0.3] + [0.05] * bool(options["trend"]) + [0.2] * bool(options["seasonal"]) + [0.9] * options["damped_trend"]
+    start = [
+        0.3,
+        *[0.05] * bool(options["trend"]),
+        *[0.2] * bool(options["seasonal"]),
+        *[0.9] * options["damped_trend"],
+    ]
     params = np.array(start + model.start_params[len(start) :].tolist())
     _, states = model.smooth(params, return_raw=True)
     trend, seasonal = options["trend"], options["seasonal"]
@@ -154,13 +166,17 @@ def test_theta_goes_on_with_the_level_as_its_smoothing_says() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"lags": 3}, {"lags": [1, SEASON], "trend": "ct"}, {"lags": [1, 2], "trend": "n", "seasonal": True}, {"lags": 2, "trend": "ctt"}],
+    [
+        {"lags": 3},
+        {"lags": [1, SEASON], "trend": "ct"},
+        {"lags": [1, 2], "trend": "n", "seasonal": True},
+        {"lags": 2, "trend": "ctt"},
+    ],
 )
 @pytest.mark.parametrize("with_covariate", [False, True])
 def test_autoreg_is_the_library_s(options: dict[str, Any], with_covariate: bool) -> None:
     y = series()
-    index = y.index.append(task_after(y).target)
-    X = pd.DataFrame({"temp": np.random.default_rng(0).normal(size=len(index))}, index=index) if with_covariate else None
+    X = temperatures(y) if with_covariate else None
     seasonal = {"seasonal": True, "period": SEASON} if options.get("seasonal") else {}
     past, future = (None, None) if X is None else (X.to_numpy()[:STEPS], X.to_numpy()[STEPS:])
     model = AutoReg(y.to_numpy(), lags=options["lags"], trend=options.get("trend", "c"), exog=past, **seasonal)
@@ -183,8 +199,7 @@ def test_sarimax_is_the_library_s_and_goes_on_as_if_it_had_filtered_all(
     options: dict[str, Any], with_covariate: bool
 ) -> None:
     y = series(150)
-    index = y.index.append(task_after(y).target)
-    X = pd.DataFrame({"temp": np.random.default_rng(0).normal(size=len(index))}, index=index) if with_covariate else None
+    X = temperatures(y) if with_covariate else None
     rows = None if X is None else X.to_numpy()
     named = {
         "order": tuple(options["order"]),
@@ -213,7 +228,7 @@ def test_a_history_that_does_not_continue_the_learnt_one_is_filtered_from_its_ow
     learnt, later = y[:120], y[300:]
     for model in ACCEPTED:
         params = {"maxiter": 20} if model in ("ets", "sarimax") else {}
-        fitted = Statsmodels(model=model, params=params).fit(learnt, None, task_after(learnt))  # type: ignore[arg-type]
+        fitted = Statsmodels(model=model, params=params).fit(learnt, None, task_after(learnt))
         mean = fitted.predict(later, None, task_after(later))["mean"].to_numpy()
         assert np.abs(mean - later.to_numpy()[-2 * SEASON :].mean()).max() < 35, model
 
@@ -223,7 +238,7 @@ def test_a_reading_that_is_missing_is_no_news() -> None:
     holed = y.copy()
     holed.iloc[-5:-2] = np.nan
     for model in ("holt_winters", "ets", "theta"):
-        fitted = Statsmodels(model=model).fit(y[:100], None, task_after(y[:100]))  # type: ignore[arg-type]
+        fitted = Statsmodels(model=model).fit(y[:100], None, task_after(y[:100]))
         first = fitted.predict(holed[:-5], None, task_after(holed[:-5]))["mean"].iloc[3]
         gap = fitted.predict(holed[:-2], None, task_after(holed[:-2]))["mean"].iloc[0]
         assert gap == pytest.approx(first, rel=1e-9), model
@@ -231,8 +246,7 @@ def test_a_reading_that_is_missing_is_no_news() -> None:
 
 def test_a_covariate_unknown_ahead_is_left_out_and_one_missing_later_is_named() -> None:
     y = series()
-    index = y.index.append(task_after(y).target)
-    X = pd.DataFrame({"wind": 1.0, "temp": np.random.default_rng(0).normal(size=len(index))}, index=index)
+    X = temperatures(y).assign(wind=1.0)
     X.loc[task_after(y).target, "wind"] = np.nan
     fitted = Statsmodels(model="autoreg", params={"lags": 2}).fit(y, X, task_after(y))
     assert "temp" in fitted.params()
@@ -250,6 +264,11 @@ def test_a_flat_history_is_forecast_flat(model: str) -> None:
         y = pd.Series(level, index=series().index)
         mean = forecast(y, model, {})["mean"]
         np.testing.assert_allclose(mean, level, atol=1e-3)
+
+
+def test_a_flat_history_with_a_season_has_no_trend() -> None:
+    y = pd.Series(np.tile([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 20) - 3, index=series().index)
+    np.testing.assert_allclose(forecast(y, "theta", {})["mean"][:6], y[:6].to_numpy(), atol=1e-9)
 
 
 @pytest.mark.parametrize("model", list(ACCEPTED))
@@ -271,7 +290,7 @@ def test_blobs_are_small_and_do_not_grow_with_the_history() -> None:
         sizes = []
         for steps in (120, 480):
             y = series(steps)
-            fitted = Statsmodels(model=model, params=params).fit(y, None, task_after(y))  # type: ignore[arg-type]
+            fitted = Statsmodels(model=model, params=params).fit(y, None, task_after(y))
             assert isinstance(fitted, Saves)
             sizes.append(len(fitted.save()))
         assert sizes[1] < 1.2 * sizes[0] + 64, model

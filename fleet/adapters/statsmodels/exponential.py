@@ -153,9 +153,7 @@ def fit_ets(y: pd.Series[float], task: Task, season: int, options: Mapping[str, 
     )
     additive = "mul" not in (_kind(model_options["error"]), rule.trend, rule.seasonal)
     variance = float(np.mean((values - one_step) ** 2)) if additive else None
-    fitted = Smoothed(
-        rule=rule, state=state, last=history.last, clock=history.clock, season=season, variance=variance
-    )
+    fitted = Smoothed(rule=rule, state=state, last=history.last, clock=history.clock, season=season, variance=variance)
     return _checked(fitted)
 
 

@@ -30,8 +30,8 @@ class Smoothing:
         beta: weight in the trend, per unit of surprise (the library's Holt-Winters gives ``beta / alpha``).
         gamma: weight in the season; of a multiplicative one after the level, the library's ``gamma / (1 - alpha)``.
         phi: damping of the trend, 1 for none.
-        after_level: a multiplicative season learns from the level after the reading, as the library's ETS has it, or from
-            the one before, as its Holt-Winters has it.
+        after_level: a multiplicative season learns from the level after the reading, as the library's ETS has it, or
+            from the one before, as its Holt-Winters has it.
     """
 
     trend: Kind | None = None

@@ -1,0 +1,123 @@
+"""Actuals: from the source of ``[data]`` into a transaction, batch by batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from fleet.config import FleetConfig
+from fleet.ingest.cleaning import Clean, Rules, Step, cleaned
+from fleet.ingest.faults import BadRows
+from fleet.ingest.readings import Columns, batches
+from fleet.ingest.register import Register
+from fleet.ingest.report import Tally, dictionary, moment
+from fleet.ingest.staged import Staged
+from fleet.ingest.stamps import BoolArray
+from fleet.ingest.stored import Known, codes_of, compared, instants_of
+from fleet.sources import Source
+from fleet.zones import IntArray
+
+if TYPE_CHECKING:
+    from store import Snapshot
+
+LAST_STORED = "select asset_id, epoch_us(max(valid_time)) as last from actuals group by asset_id"
+
+
+@dataclass(kw_only=True)
+class Actuals:
+    """One reading of the source of the actuals.
+
+    Args:
+        register: says each asset's step and clock; assets that it does not know are added to it.
+        bad: collects the rows that cannot be stored.
+    """
+
+    config: FleetConfig
+    snapshot: Snapshot
+    transaction: Staged
+    register: Register
+    bad: BadRows
+    tally: Tally = field(default_factory=Tally)
+    _last: dict[str, int] = field(default_factory=dict)
+
+    def bring(self, source: Source, show: Callable[[int, int], None]) -> None:
+        """Read all of it; nothing more is handed on once a row has to be refused."""
+        data = self.config.data
+        columns = Columns(
+            key=data.asset, key_option="asset", time=data.time, values=(data.target,), available_at=data.available_at
+        )
+        self._last = {row["asset_id"]: row["last"] for row in self.snapshot.sql(LAST_STORED).rows()}
+        for batch in batches(source, columns, data):
+            steps = self._steps(batch.keys)
+            known = np.array([self._last.get(key or "", -1) for key in batch.keys], dtype=np.int64)
+            clean, faults = cleaned(batch, Rules(stamps=data, steps=steps, grid=True, known=known), source.label)
+            self.bad.add(batch, faults)
+            self.tally.rows += len(batch)
+            if self.bad.keep or not self.bad.total:
+                self.register.see(clean.keys[code] or "" for code in np.unique(clean.codes).tolist())
+                self.tally.add(clean, steps, data)
+                self._hand_over(clean)
+            show(self.tally.rows, max(source.rows or 0, self.tally.rows))
+
+    def _steps(self, keys: list[str | None]) -> list[Step]:
+        assets = self.register.assets
+        views = (self.config.for_asset(key or "", assets.get(key or "")) for key in keys)
+        return [(view.freq, view.timezone) for view in views]
+
+    def _hand_over(self, clean: Clean) -> None:
+        if not len(clean):
+            return
+        there, same = self._compared(clean)
+        revised = there & ~same
+        if self.config.data.available_at is not None:
+            # Several revisions of a new row come together: only the store knows which of them is in force.
+            again = (clean.codes[1:] == clean.codes[:-1]) & (clean.starts[1:] == clean.starts[:-1])
+            revised[1:] |= again & ~same[1:]
+            revised[:-1] |= again & ~same[:-1]
+        new = ~revised & ~same
+        if new.all():
+            self.transaction.insert("actuals", _table(clean))
+            return
+        if new.any():
+            self.transaction.insert("actuals", _table(clean.taken(new)))
+        if revised.any():
+            self.transaction.replace("actuals", _table(clean.taken(revised)))
+
+    def _compared(self, clean: Clean) -> tuple[BoolArray, BoolArray]:
+        """Which rows the store has, and which of them with the same value."""
+        stored = [key for key in clean.keys if key is not None and key in self._last]
+        if not stored:
+            none = np.zeros(len(clean), dtype=bool)
+            return none, none
+        vintages = self.config.data.available_at is not None
+        table = self.snapshot.table(
+            "actuals_all" if vintages else "actuals",
+            assets=stored,
+            since=moment(int(clean.starts.min())),
+            until=moment(int(clean.starts.max()) + 1),
+            columns=["asset_id", "valid_time", "y", "available_at"],
+        )
+        codes, starts = codes_of(table["asset_id"], clean.keys), instants_of(table["valid_time"])
+        values = table["y"].cast(pa.float64()).to_numpy()
+        there, same = compared((clean.codes, clean.starts), clean.values[0], Known((codes, starts), values))
+        if vintages:
+            available = instants_of(table["available_at"])
+            mine: tuple[IntArray, ...] = (clean.codes, clean.starts, clean.available)
+            _, same = compared(mine, clean.values[0], Known((codes, starts, available), values))
+        return there, same
+
+
+def _table(clean: Clean) -> pa.Table:
+    utc = pa.timestamp("us", "UTC")
+    return pa.table(
+        {
+            "asset_id": dictionary(clean),
+            "valid_time": pa.array(clean.starts, utc),
+            "y": pa.array(clean.values[0]),
+            "available_at": pa.array(clean.available, utc),
+        }
+    )

@@ -1,0 +1,183 @@
+"""Covariates: what models may look at beside the history, its series, and which asset sees which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from fleet.config import CovariateSection, FleetConfig
+from fleet.config.messages import meant
+from fleet.config.resolving import as_text, facts_of
+from fleet.errors import ConfigInvalid
+from fleet.ingest.cleaning import Clean, Rules, Step, cleaned
+from fleet.ingest.faults import BadRows
+from fleet.ingest.readings import Columns, batches
+from fleet.ingest.register import Register
+from fleet.ingest.report import dictionary, moment
+from fleet.ingest.staged import Staged
+from fleet.ingest.stamps import BoolArray
+from fleet.ingest.stored import Known, codes_of, compared, instants_of
+from fleet.sources import Source
+from fleet.zones import IntArray
+from store.clock import EPOCH
+
+if TYPE_CHECKING:
+    from store import Snapshot
+
+Link = tuple[str, str, str]
+
+
+@dataclass(kw_only=True)
+class Covariates:
+    """One reading of one ``[[covariates]]`` source.
+
+    Args:
+        number: its place in the file, from 0; names it where nothing else does.
+    """
+
+    config: FleetConfig
+    section: CovariateSection
+    number: int
+    snapshot: Snapshot
+    transaction: Staged
+    register: Register
+    bad: BadRows
+    rows: int = 0
+    _series: dict[str, Step] = field(default_factory=dict)
+    _stored: frozenset[str] = frozenset()
+
+    def bring(self, source: Source) -> None:
+        """Read all of it."""
+        section = self.section
+        option = "asset" if section.asset is not None else "series"
+        columns = Columns(
+            key=section.asset or section.series,
+            key_option=option,
+            time=section.time,
+            values=section.columns,
+            available_at=section.available_at,
+        )
+        names = self.snapshot.sql("select series_id from series").rows()
+        self._stored = frozenset(row["series_id"] for row in names)
+        for batch in batches(source, columns, section):
+            if columns.key is None:
+                batch.keys = [self.name for _ in batch.keys]
+            steps = [self._step(key) for key in batch.keys]
+            none = np.full(len(batch.keys), -1, dtype=np.int64)
+            clean, faults = cleaned(batch, Rules(stamps=section, steps=steps, grid=False, known=none), source.label)
+            self.bad.add(batch, faults)
+            self.rows += len(batch)
+            if self.bad.keep or not self.bad.total:
+                self._series |= {clean.keys[code] or "": steps[code] for code in np.unique(clean.codes).tolist()}
+                for place, name in enumerate(section.columns):
+                    self._hand_over(clean, place, name)
+
+    @property
+    def name(self) -> str:
+        """What the source is called: as the section says, else as its file or function."""
+        section = self.section
+        if section.name is not None:
+            return section.name
+        if section.path is not None:
+            stem = Path(section.path[0]).name.split(".")[0]
+            return stem if stem and not set(stem) & set("*?[") else f"covariates_{self.number + 1}"
+        return section.python.partition(":")[2] if section.python is not None else f"covariates_{self.number + 1}"
+
+    def _step(self, key: str | None) -> Step:
+        if self.section.asset is not None:
+            view = self.config.for_asset(key or "", self.register.assets.get(key or ""))
+            return self.section.freq or view.freq, view.timezone
+        return self.section.freq or self.config.fleet.freq, self.config.fleet.timezone
+
+    def _hand_over(self, clean: Clean, place: int, name: str) -> None:
+        new = ~self._known(clean, place, name)
+        if not new.any():
+            return
+        some = clean if new.all() else clean.taken(new)
+        utc = pa.timestamp("us", "UTC")
+        names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(some), dtype=np.int32)), pa.array([name]))
+        columns = {
+            "series_id": dictionary(some),
+            "name": names,
+            "valid_time": pa.array(some.starts, utc),
+            "available_at": pa.array(some.available, utc),
+            "value": pa.array(some.values[place]),
+        }
+        # Every vintage is a row of its own and the newest wins, so nothing has to be looked up again.
+        self.transaction.insert("covariates", pa.table(columns))
+
+    def _known(self, clean: Clean, place: int, name: str) -> BoolArray:
+        """Rows that the store has with this value."""
+        stored = [key for key in clean.keys if key is not None and key in self._stored]
+        if not stored or not len(clean):
+            return np.zeros(len(clean), dtype=bool)
+        vintages = self.section.available_at is not None
+        table = self.snapshot.table(
+            "covariates_all" if vintages else "covariates",
+            assets=stored,
+            since=moment(int(clean.starts.min())),
+            until=moment(int(clean.starts.max()) + 1),
+            columns=["series_id", "valid_time", "available_at", "value"],
+            where={"name": name},
+        )
+        mine: tuple[IntArray, ...] = (clean.codes, clean.starts)
+        theirs: tuple[IntArray, ...] = (codes_of(table["series_id"], clean.keys), instants_of(table["valid_time"]))
+        if vintages:
+            mine, theirs = (*mine, clean.available), (*theirs, instants_of(table["available_at"]))
+        _, same = compared(mine, clean.values[place], Known(theirs, table["value"].cast(pa.float64()).to_numpy()))
+        return same
+
+    # -- series and links --------------------------------------------------------------------------------------------
+
+    def series_rows(self) -> list[dict[str, Any]]:
+        """A row for each series of the source."""
+        return [
+            {"series_id": series, "source": self.name, "freq": freq, "timezone": tz}
+            for series, (freq, tz) in self._series.items()
+        ]
+
+    def links(self) -> set[Link]:
+        """Which asset sees which series, under which names."""
+        return {(asset, series, name) for asset, series in self._pairs() for name in self.section.columns}
+
+    def _pairs(self) -> Iterable[tuple[str, str]]:
+        assets, section = self.register.assets, self.section
+        if section.asset is not None:
+            return [(series, series) for series in self._series if series in assets]
+        if section.series is None or (len(self._series) == 1 and section.link is None):
+            return [(asset, series) for asset in assets for series in self._series]
+        column = section.link or section.series
+        facts = {asset: facts_of(row) for asset, row in assets.items()}
+        if not any(column in row for row in facts.values()):
+            known = {name for row in facts.values() for name in row}
+            raise ConfigInvalid(
+                f"{self.config.file.name}: [[covariates]] no. {self.number + 1}: {len(self._series)} series, and "
+                f"the register has no column {column} that says which one an asset sees{meant(column, known)}",
+                hint='name the column of the register with link = "..."',
+            )
+        wanted = ((asset, as_text(row.get(column))) for asset, row in facts.items())
+        return [(asset, series) for asset, series in wanted if series is not None and series in self._series]
+
+
+def write_links(snapshot: Snapshot, transaction: Staged, links: set[Link]) -> None:
+    """Hand the links that the store does not have to a transaction."""
+    rows = snapshot.sql("select asset_id, series_id, name from links").rows()
+    stored = {(row["asset_id"], row["series_id"], row["name"]) for row in rows}
+    fresh = sorted(links - stored)
+    made = [{"asset_id": a, "series_id": s, "name": n, "valid_from": EPOCH} for a, s, n in fresh]
+    transaction.insert("links", made)
+
+
+def write_series(snapshot: Snapshot, transaction: Staged, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Hand the series that are new or different to a transaction."""
+    known = {row["series_id"]: row for row in snapshot.table("series").to_pylist()}
+    wanted = {row["series_id"]: row for row in rows}
+    transaction.insert("series", [row for series, row in wanted.items() if series not in known])
+    changed = [row for series, row in wanted.items() if series in known and dict(row) != known[series]]
+    if changed:
+        transaction.replace("series", changed)
