@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fleet.errors import ConfigInvalid, SeriesInvalid
-from fleet.zones import DAY, SECOND, IntArray, zone_of
+from fleet.zones import DAY, SECOND, IntArray, Zone, zone_of
 
 FloatArray = npt.NDArray[np.float64]
 DayArray = npt.NDArray[np.datetime64]
@@ -144,7 +144,7 @@ def _walk(start: int, counts: IntArray, step: Step, tz: str) -> IntArray:
     if step.elapsed:
         return start + counts * step.elapsed
     zone = zone_of(tz, start, start + len(counts) * int(step.seconds * SECOND) + 31 * DAY)
-    local = zone.local(np.full(len(counts), start, dtype=np.int64))
+    local = _shown(zone, np.full(len(counts), start, dtype=np.int64))
     return zone.utc(_moved(local, step, counts))
 
 
@@ -211,7 +211,14 @@ def _moved_by(instants: IntArray, n: int, step: Step, tz: str) -> IntArray:
         return instants
     reach = int(abs(n) * step.seconds * SECOND) + 31 * DAY
     zone = zone_of(tz, int(instants.min()) - reach, int(instants.max()) + reach)
-    return zone.utc(_moved(zone.local(instants), step, n))
+    return zone.utc(_moved(_shown(zone, instants), step, n))
+
+
+def _shown(zone: Zone, instants: IntArray) -> IntArray:
+    """Local times; the first instant of a day whose midnight the clock skips (Santiago) still stands for midnight."""
+    local = zone.local(instants)
+    midnight: IntArray = local // DAY * DAY
+    return np.where(zone.utc(midnight) == instants, midnight, local)
 
 
 def steps_back(times: pd.DatetimeIndex, n: int, freq: str, tz: str) -> pd.DatetimeIndex:

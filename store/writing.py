@@ -330,7 +330,7 @@ class Transaction:
                 ready = self._prepare()
             at = to_micros(self._reader.clock.now())
             if self._says_nothing(ready):
-                return Commit(snapshot=writer.head, at=from_micros(at))
+                return Commit(snapshot=writer.head, at=from_micros(at), written=ready.written)
             snapshot = writer.begin(at, self._note)
             written = dict(ready.written)
             for name, columns, rows in ready.hot:

@@ -90,7 +90,8 @@ class BadRows:
             self.counts[Fault(fault)] = self.counts.get(Fault(fault), 0) + int(count)
         if not self.first:
             one = rows.slice(0, 1).to_pylist()[0]
-            self.first = f"{one['id'] or '(no id)'} at {one['time'] or '(no time)'}, value {one['value'] or 'missing'}"
+            asset, time, value = (printable(one[name]) for name in ("id", "time", "value"))
+            self.first = f"{asset or '(no id)'} at {time or '(no time)'}, value {value or 'missing'}"
         if self.keep:
             self._tables.append(rows)
 
@@ -130,6 +131,16 @@ class BadRows:
         if not path.exists():
             path.write_bytes(content)
         return path
+
+
+def printable(text: str) -> str:
+    """A text that goes on one line of a message, whatever it was.
+
+    >>> printable("plant-7"), len(printable("x" * 600))
+    ('plant-7', 60)
+    """
+    shown = text if text.isprintable() else repr(text)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def _counted(codes: npt.NDArray[np.int64], faults: FaultArray) -> tuple[list[int], list[int], list[int]]:

@@ -185,9 +185,10 @@ def _of_row(row: Mapping[str, object], data: DataSection) -> Iterable[Finding]:
 
 
 def dictionary(clean: Clean) -> pa.DictionaryArray:
-    """The series of each row as Arrow text."""
-    names = pa.array([key or "" for key in clean.keys], pa.string())
-    return pa.DictionaryArray.from_arrays(pa.array(clean.codes.astype(np.int32)), names)
+    """The series of each row as Arrow text; a series that lost all its rows is not among them."""
+    begins = np.append(True, clean.codes[1:] != clean.codes[:-1])[: len(clean)]
+    names = pa.array([clean.keys[code] for code in clean.codes[begins].tolist()], pa.string())
+    return pa.DictionaryArray.from_arrays(pa.array(np.cumsum(begins, dtype=np.int32) - 1, pa.int32()), names)
 
 
 def moment(micros: int | None) -> datetime | None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from jobs.cli.console import Row, print_rows, say
 from jobs.cli.exits import Exit
 from jobs.cli.options import Debug, Workers
-from jobs.cli.progress import shown
+from jobs.cli.progress import counted, shown
 from jobs.cli.reports import finish, finish_ingest
 from jobs.demo import ISSUE_TIME, deliver, lay_out
 
@@ -48,7 +48,7 @@ def demo(folder: Path = Path("tsfleet-demo"), /, *, workers: Workers = None, deb
             return code
         deliver(folder)
         say("the next day: its readings arrive")
-        code = max(code, finish_ingest(fleet.ingest(), as_json=False), _step("score", fleet.score))
+        code = max(code, _ingest(fleet), _step("score", fleet.score))
         _tell(fleet)
     say(f"done in {time.monotonic() - started:.0f} s; all of it is in {folder}, delete the folder to forget it")
     _next_steps(folder)
@@ -68,7 +68,7 @@ def _day_is_known(fleet: Fleet) -> bool:
 
 def _until_forecast(fleet: Fleet, workers: int | None) -> Exit:
     recipes = _usable(fleet)
-    code = finish_ingest(fleet.ingest(), as_json=False)
+    code = _ingest(fleet)
     say(f"judging {len(recipes)} recipes on the last 7 days of every building")
     steps: tuple[tuple[str, Callable[..., Report]], ...] = (
         ("backtest", partial(fleet.backtest, recipes=recipes, workers=workers)),
@@ -80,6 +80,12 @@ def _until_forecast(fleet: Fleet, workers: int | None) -> Exit:
         if code is Exit.INTERRUPTED:
             break
     return code
+
+
+def _ingest(fleet: Fleet) -> Exit:
+    with counted("ingest") as show:
+        report = fleet.ingest(progress=show)
+    return finish_ingest(report, as_json=False)
 
 
 def _step(verb: str, act: Callable[..., Report]) -> Exit:

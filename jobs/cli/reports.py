@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from jobs.cli.console import Row, print_json, print_rows, say
 from jobs.cli.exits import Exit
 
 if TYPE_CHECKING:
+    from fleet.ingest import IngestReport
     from fleet.outcome import Report
 
 INTERRUPTED = "interrupted: what was finished is in the store; the same command goes on with the rest"
@@ -76,5 +78,34 @@ def as_row(report: Report) -> Row:
 
 
 def finish_ingest(report: IngestReport, *, as_json: bool) -> Exit:
-    """Prints what an ingest brought in."""
-    raise NotImplementedError
+    """Prints what an ingest brought in, and what is odd about it."""
+    if as_json:
+        print_json({**asdict(report), "findings": report.summary()})
+    else:
+        say(ingest_line(report))
+        for note in report.notes:
+            say(f"  {note}")
+        for path in report.aside:
+            say(f"  kept aside: {path}")
+        if report.findings:
+            print_rows(report.summary(), as_json=False, title="What is odd about the data; nothing was changed")
+    return Exit.PARTLY if report.bad else Exit.OK
+
+
+def ingest_line(report: IngestReport) -> str:
+    """An ingest in one line.
+
+    >>> from fleet.ingest import IngestReport
+    >>> ingest_line(IngestReport(assets=2, new_assets=1, rows=48, missing=0, first=None, last=None, written={}))
+    'ingest: 2 assets (1 new), 48 rows, 0.0 s; nothing new'
+    """
+    new = f" ({report.new_assets:,} new)" if report.new_assets else ""
+    parts = [f"{report.assets:,} assets{new}", f"{report.rows:,} rows"]
+    if report.first is not None and report.last is not None:
+        parts.append(f"{report.first:%Y-%m-%d} to {report.last:%Y-%m-%d}")
+    if report.missing:
+        parts.append(f"{report.missing:,} missing")
+    if report.bad:
+        parts.append(f"{report.bad:,} bad rows kept aside")
+    wrote = ", ".join(f"{count:,} {table}" for table, count in report.written.items() if count)
+    return f"ingest: {', '.join(parts)}, {report.seconds:.1f} s; " + (f"wrote {wrote}" if wrote else "nothing new")

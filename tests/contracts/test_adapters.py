@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from threadpoolctl import threadpool_limits
 
 from fleet.errors import NoData, TooShort
 from fleet.forecaster import Adapter, Fitted, Saves
@@ -79,6 +81,13 @@ RECIPES = {
     "ridge": Recipe(adapter="sklearn", covariates=True, needs=189, loose=0.3),
 }
 everywhere = pytest.mark.parametrize("name", list(RECIPES))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread() -> Iterator[None]:
+    """As in a worker: on a busy machine two threads make a Kalman filter of small matrices five times as slow."""
+    with threadpool_limits(1):
+        yield
 
 
 @cache

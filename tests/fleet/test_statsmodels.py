@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from statsmodels.tsa.exponential_smoothing.ets import ETSModel
 from statsmodels.tsa.forecasting.theta import ThetaModel
 from statsmodels.tsa.holtwinters import ExponentialSmoothing
 from statsmodels.tsa.statespace.sarimax import SARIMAX
+from threadpoolctl import threadpool_limits
 
 from fleet.adapters.statsmodels import ACCEPTED, Statsmodels
 from fleet.adapters.statsmodels.recursion import Smoothing, State, advanced
@@ -26,8 +28,8 @@ AHEAD = 14
 
 
 @pytest.fixture(autouse=True)
-def _the_library_may_warn() -> Any:
-    with warnings.catch_warnings():
+def _the_library_may_warn() -> Iterator[None]:
+    with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 

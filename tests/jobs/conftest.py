@@ -50,7 +50,7 @@ def make_fleet(folder: Path) -> Path:
     frames = []
     for number, name in enumerate(("north-1", "north-2", "south-1")):
         daily = 10 + 3 * np.sin(np.arange(len(times)) * 2 * np.pi / 24)
-        weekend = np.where(times.dayofweek >= 5, -4.0 * number, 0.0)
+        weekend = np.where(times.day_of_week >= 5, -4.0 * number, 0.0)
         frames.append(
             pd.DataFrame({"unique_id": name, "ds": times, "y": daily + weekend + random.normal(0, 0.3, len(times))})
         )

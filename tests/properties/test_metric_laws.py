@@ -5,6 +5,8 @@ Metrics are taken the way the fleet takes them: points into cells, cells added u
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -67,26 +69,29 @@ def sums_of(table: pa.Table) -> dict[str, FloatArray]:
     return {name: np.array([table[name].to_numpy().astype(float).sum()]) for name in columns}
 
 
-def value(name: str, y: FloatArray, mean: FloatArray, quantiles: FloatArray) -> float:
-    return float(evaluate(parse(name), sums_of(cells_of(y, mean, quantiles)))[0])
+def judge(y: FloatArray, mean: FloatArray, quantiles: FloatArray) -> Callable[[str], float]:
+    """The value of any metric by its name."""
+    sums = sums_of(cells_of(y, mean, quantiles))
+    return lambda name: float(evaluate(parse(name), sums)[0])
 
 
 @settings(max_examples=40, deadline=None)
 @given(forecasts(), st.sampled_from([0.5, 2.0, 1024.0, 0.001]))
 def test_scale(points: Points, factor: float) -> None:
     scaled = tuple(part * factor for part in points)
+    found, plain = judge(*scaled), judge(*points)
     for name in UNIT:
-        assert_allclose(value(name, *scaled), factor * value(name, *points), rtol=1e-9, atol=1e-9, err_msg=name)
+        assert_allclose(found(name), factor * plain(name), rtol=1e-9, atol=1e-9, err_msg=name)
     for name in UNITLESS:
-        assert_allclose(value(name, *scaled), value(name, *points), rtol=1e-9, atol=1e-9, err_msg=name)
-    assert_allclose(value("mse", *scaled), factor**2 * value("mse", *points), rtol=1e-9, atol=1e-9)
+        assert_allclose(found(name), plain(name), rtol=1e-9, atol=1e-9, err_msg=name)
+    assert_allclose(found("mse"), factor**2 * plain("mse"), rtol=1e-9, atol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
 @given(forecasts())
 def test_mirror(points: Points) -> None:
     y, mean, quantiles = points
-    mirrored = -y, -mean, -quantiles[::-1]
+    found, plain = judge(-y, -mean, -quantiles[::-1]), judge(*points)
     for name in (
         "mae",
         "mse",
@@ -99,17 +104,17 @@ def test_mirror(points: Points) -> None:
         "width_80",
         "winkler_80",
     ):
-        assert_allclose(value(name, *mirrored), value(name, *points), rtol=1e-9, atol=1e-9, err_msg=name)
-    assert_allclose(value("bias", *mirrored), -value("bias", *points), rtol=1e-9, atol=1e-9)
-    assert_allclose(value("pinball_q90", *mirrored), value("pinball_q10", *points), rtol=1e-9, atol=1e-9)
+        assert_allclose(found(name), plain(name), rtol=1e-9, atol=1e-9, err_msg=name)
+    assert_allclose(found("bias"), -plain("bias"), rtol=1e-9, atol=1e-9)
+    assert_allclose(found("pinball_q90"), plain("pinball_q10"), rtol=1e-9, atol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)
 @given(forecasts(), st.sampled_from([-64.0, 0.25, 4096.0]))
 def test_shift(points: Points, by: float) -> None:
-    shifted = tuple(part + by for part in points)
+    found, plain = judge(*(part + by for part in points)), judge(*points)
     for name in ("mae", "mse", "rmse", "bias", "crps", "mean_pinball", "width_80", "winkler_80"):
-        assert_allclose(value(name, *shifted), value(name, *points), rtol=1e-6, atol=1e-6, err_msg=name)
+        assert_allclose(found(name), plain(name), rtol=1e-6, atol=1e-6, err_msg=name)
 
 
 @settings(max_examples=40, deadline=None)
@@ -124,34 +129,34 @@ def test_order(points: Points, random: np.random.Generator) -> None:
 @given(forecasts())
 def test_a_perfect_forecast_costs_nothing(points: Points) -> None:
     y = points[0]
-    exact = np.tile(y, (len(LEVELS), 1))
+    found = judge(y, y, np.tile(y, (len(LEVELS), 1)))
     for name in (*LESS_IS_BETTER, "smape", "bias", "nmae_cap", "width_80"):
-        found = value(name, y, y, exact)
-        assert found == 0 or (name == "wape" and not y.any()), name
-    assert value("coverage_80", y, y, exact) == 1
+        assert found(name) == 0 or (name == "wape" and not y.any()), name
+    assert found("coverage_80") == 1
 
 
 @settings(max_examples=40, deadline=None)
 @given(forecasts(), st.floats(0.0, 1.0))
 def test_nearer_is_no_worse(points: Points, share: float) -> None:
     y, mean, quantiles = points
-    nearer = y, y + share * (mean - y), y + share * (quantiles - y)
+    nearer, plain = judge(y, y + share * (mean - y), y + share * (quantiles - y)), judge(*points)
     for name in LESS_IS_BETTER:
-        better, worse = value(name, *nearer), value(name, *points)
+        better, worse = nearer(name), plain(name)
         assert np.isnan(worse) or better <= worse + 1e-9 * (1 + abs(worse)), name
 
 
 @settings(max_examples=40, deadline=None)
 @given(forecasts())
 def test_bounds(points: Points) -> None:
-    rounding = 1 + 1e-9
-    assert 0 <= value("smape", *points) <= 2 * rounding
-    assert 0 <= value("coverage_80", *points) <= 1
-    assert value("coverage_50", *points) <= value("coverage_80", *points)
-    assert abs(value("bias", *points)) <= value("mae", *points) * rounding
-    assert value("mae", *points) <= value("rmse", *points) * rounding + 1e-9
-    assert value("width_80", *points) <= value("winkler_80", *points) * rounding
-    assert_allclose(value("crps", points[0], points[1], np.tile(points[1], (5, 1))), value("mae", *points), atol=1e-9)
+    found, rounding = judge(*points), 1 + 1e-9
+    assert 0 <= found("smape") <= 2 * rounding
+    assert 0 <= found("coverage_80") <= 1
+    assert found("coverage_50") <= found("coverage_80")
+    assert abs(found("bias")) <= found("mae") * rounding
+    assert found("mae") <= found("rmse") * rounding + 1e-9
+    assert found("width_80") <= found("winkler_80") * rounding
+    certain = judge(points[0], points[1], np.tile(points[1], (len(LEVELS), 1)))
+    assert_allclose(certain("crps"), found("mae"), atol=1e-9)
 
 
 @settings(max_examples=40, deadline=None)

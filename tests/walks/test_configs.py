@@ -55,7 +55,7 @@ def wind(folder: Path) -> None:
 def parcels(folder: Path) -> None:
     days = pd.date_range("2024-01-01", periods=200, freq="D")
     rows = [
-        pd.DataFrame({"depot": depot, "day": days.strftime("%Y-%m-%d"), "parcels": 100 * size + 10 * days.dayofweek})
+        pd.DataFrame({"depot": depot, "day": days.strftime("%Y-%m-%d"), "parcels": 100 * size + 10 * days.day_of_week})
         for size, depot in enumerate(("Köln", "Kiel"), start=1)
     ]
     pd.concat([*rows, rows[0].tail(1)]).to_csv(folder / "parcels.csv", index=False)

@@ -1,0 +1,239 @@
+"""The views are API: their names, columns and order; questions read and do nothing else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from store import Store
+from store.duck import query_source
+from store.errors import NotFound, QueryInvalid, SchemaMismatch, SourceUnreadable
+from store.schema import TABLES, VIEWS
+from tests.store.rows import HOUR, START, insert, reading, readings, replace
+
+COLUMNS = {
+    "assets": "asset_id kind region capacity unit timezone freq state meta",
+    "assets_all": "asset_id kind region capacity unit timezone freq state meta valid_from valid_to",
+    "series": "series_id source freq timezone",
+    "links": "asset_id series_id name valid_from valid_to",
+    "actuals": "asset_id valid_time y available_at quality",
+    "actuals_all": "asset_id valid_time y available_at quality",
+    "covariates": "series_id name valid_time available_at value",
+    "covariates_all": "series_id name valid_time available_at value",
+    "masks": "asset_id valid_from valid_to reason available_at actor",
+    "runs": "run_id asset_id product recipe recipe_hash library library_version kind status started_at ended_at duration_s "
+    "params tags data_version train_start train_end code_version fingerprint batch_id error_code error",
+    "metrics": "run_id asset_id recipe library name step time value",
+    "versions": "version_id asset_id product recipe recipe_hash run_id codec trusted bytes sha256 created_at",
+    "champions": "asset_id product recipe version_id since",
+    "forecasts": "asset_id product recipe recipe_hash version_id run_id role issue_time valid_time step mean "
+    "q025 q05 q10 q50 q95 quality created_at",
+    "scores": "asset_id product recipe recipe_hash version_id role truth perfect_foresight day lead_bucket n points "
+    "sum_e sum_abs_e sum_sq_e sum_abs_y sum_smape sum_nmae_cap n_cap pinball_sum_q10 pinball_sum_q90 covered_80 "
+    "covered_95 width_sum_80 winkler_sum_80 actuals_v",
+    "scales": "asset_id product origin season scale_abs scale_sq",
+    "decisions": "asset_id product decided_at champion challenger metric champion_value challenger_value margin lower n "
+    "verdict reason actor",
+    "job_runs": "job slot attempt status started_at ended_at assets ok failed fell_back skipped error",
+    "outcomes": "job slot asset_id product recipe status error_code cause duration_s",
+    "alerts": "alert_id opened_at closed_at rule cause assets impact severity text",
+}  # fmt: skip
+COLUMNS["published"] = COLUMNS["forecasts"]
+
+
+def issued(issue: int, step: int, mean: float, role: str = "champion", **more: object) -> dict[str, object]:
+    return {
+        "asset_id": "a", "product": "default", "recipe": "r", "role": role, "issue_time": START + HOUR * issue,
+        "valid_time": START + HOUR * (issue + step - 1), "step": step, "mean": mean, "created_at": START, **more,
+    }  # fmt: skip
+
+
+def scored(**more: object) -> dict[str, object]:
+    key = {"asset_id": "a", "product": "p", "role": "r", "truth": "latest", "lead_bucket": "0-1h"}
+    return {**key, "day": START.date(), **more}
+
+
+@pytest.mark.parametrize("filled", [False, True])
+def test_every_view_has_the_columns_of_the_design_in_order(store: Store, filled: bool) -> None:
+    if filled:
+        insert(store, "forecasts", [issued(0, 1, 1.0, q95=1.0, q10=1.0), issued(0, 2, 1.0, q05=1, q025=1, q50=1)])
+        dynamic = ("winkler_sum_80", "covered_95", "pinball_sum_q90", "width_sum_80", "covered_80", "pinball_sum_q10")
+        insert(store, "scores", [scored(**dict.fromkeys(dynamic, 1.0))])
+        store.flush()
+    assert COLUMNS.keys() == VIEWS.keys()
+    for name, listed in COLUMNS.items():
+        wanted = listed.split()
+        if not filled:
+            table = VIEWS[name].table
+            wanted = [column for column in wanted if column in table.by_name]
+        assert store.table(name).column_names == wanted, name
+        assert store.sql(f"select * from {name}").arrow().column_names == wanted, name
+
+
+def test_absent_quantiles_are_null_in_segments_of_other_columns(store: Store) -> None:
+    insert(store, "forecasts", [issued(i, 1, 1.0, q10=0.5) for i in range(5_000)])
+    insert(store, "forecasts", [issued(i, 2, 1.0, q90=1.5) for i in range(5_000)])
+    insert(store, "forecasts", [issued(0, 3, 1.0)])
+    ask = "select step, min(q10) as low, max(q90) as high, count(*) as n from forecasts group by step order by step"
+    assert [tuple(row.values()) for row in store.sql(ask).rows()] == [
+        (1, 0.5, None, 5_000),
+        (2, None, 1.5, 5_000),
+        (3, None, None, 1),
+    ]
+
+
+def test_published_has_one_row_a_valid_time(store: Store) -> None:
+    roles = ["fallback", "champion", "challenger", "baseline", "backtest"]
+    insert(store, "forecasts", [issued(0, 1, float(i), role) for i, role in enumerate(roles)])
+    insert(store, "forecasts", [issued(0, 2, 7.0, "fallback"), issued(1, 1, 8.0, "manual"), issued(1, 1, 9.0)])
+    found = store.table("published", columns=["issue_time", "valid_time", "mean"]).to_pylist()
+    assert [tuple(row.values()) for row in found] == [
+        (START, START, 1.0),
+        (START, START + HOUR, 7.0),
+        (START + HOUR, START + HOUR, 8.0),
+    ]
+
+
+def test_forecast_as_of_is_the_newest_issued_by_then(store: Store) -> None:
+    insert(store, "forecasts", [issued(i, s, i * 10.0 + s) for i in range(3) for s in (1, 2)])
+    ask = "select valid_time, mean from forecast_as_of($t) order by valid_time"
+    found = store.sql(ask, {"t": START + HOUR}).rows()
+    assert [row["mean"] for row in found] == [1.0, 11.0, 12.0]
+    assert store.sql(ask, {"t": START - HOUR}).rows() == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "insert into hot.actuals_1 values (1)",
+        "create table x as select 1",
+        "copy (select 1) to 'x.csv'",
+        "attach 'x.db'",
+        "set threads = 1",
+        "pragma version",
+        "select 1; select 2",
+        "",
+        "selec 1",
+        "select nothing from actuals",
+        "select * from missing",
+        "select * from read_csv('/etc/hostname')",
+        "select * from '/etc/hostname.parquet'",
+        "select cast('x' as integer)",
+        "select $absent",
+    ],
+)
+def test_what_is_no_question_is_refused_in_one_line(store: Store, query: str) -> None:
+    with pytest.raises(QueryInvalid) as caught:
+        store.sql(query)
+    assert "\n" not in caught.value.message
+    assert caught.value.code == "query-invalid"
+
+
+def test_a_python_variable_is_not_a_table(store: Store) -> None:
+    secret = pa.table({"x": [1]})
+    with pytest.raises(QueryInvalid):
+        store.sql("select * from secret")
+    assert store.sql("select x from secret", tables={"secret": secret}).rows() == [{"x": 1}]
+
+
+def test_a_given_table_may_take_the_name_of_a_view(store: Store) -> None:
+    assert store.sql("select x from actuals", tables={"actuals": pa.table({"x": [1]})}).rows() == [{"x": 1}]
+
+
+def test_parameters_are_bound(store: Store) -> None:
+    insert(store, "actuals", [reading("it's", 0, 1.0), reading("b", 0, 2.0)])
+    assert store.sql("select y from actuals where asset_id = ?", ["it's"]).rows() == [{"y": 1.0}]
+    assert store.sql("select y from actuals where asset_id = $a", {"a": "b"}).df()["y"].tolist() == [2.0]
+
+
+def test_show_and_describe_know_the_views(store: Store) -> None:
+    names = {row["name"] for row in store.sql("show tables").rows()}
+    assert names >= VIEWS.keys()
+    described = [row["column_name"] for row in store.sql("describe actuals").rows()]
+    assert described == COLUMNS["actuals"].split()
+    assert store.sql("explain select * from actuals").rows()
+
+
+@pytest.mark.parametrize("flushed", [False, True])
+def test_table_selects_by_asset_time_column_and_value(store: Store, flushed: bool) -> None:
+    insert(store, "actuals", readings(12, 1_000))
+    insert(store, "actuals", readings(2, 48, first=100))
+    if flushed:
+        store.flush()
+    everything = store.table("actuals_all")
+    assert everything.num_rows == 12_096
+    since, until = START + HOUR * 10, START + HOUR * 20
+    few = ["asset-00003", "asset-00100", "asset-99999"]
+    found = store.table("actuals_all", assets=few, since=since, until=until, columns=["valid_time", "asset_id"])
+    assert found.num_rows == 20
+    assert found.column_names == ["valid_time", "asset_id"]
+    assert found.column("valid_time").to_pylist()[:10] == [since + HOUR * i for i in range(10)]
+    many = [f"asset-{i:05d}" for i in range(1, 200)]
+    assert store.table("actuals", assets=many, until=since).num_rows == 13 * 10
+    assert store.table("actuals", assets=[]).num_rows == 0
+    keys = [tuple(row.values()) for row in store.table("actuals", columns=["asset_id", "valid_time"]).to_pylist()]
+    assert keys == sorted(keys)
+    insert(store, "runs", [{"run_id": str(i), "kind": "ab"[i % 2], "data_version": i} for i in range(6)])
+    assert store.table("runs", where={"kind": "a", "data_version": ["0", "1", "2"]}).num_rows == 2
+
+
+def test_table_refuses_what_it_does_not_know(store: Store) -> None:
+    with pytest.raises(NotFound):
+        store.table("nothing")
+    with pytest.raises(SchemaMismatch):
+        store.table("actuals", columns=["x"])
+    with pytest.raises(SchemaMismatch):
+        store.table("series", since=START)
+    with pytest.raises(SchemaMismatch):
+        store.table("job_runs", assets=["a"])
+    with pytest.raises(SchemaMismatch):
+        store.table("actuals", since=datetime(2024, 1, 1))  # noqa: DTZ001
+
+
+def test_time_bounds_do_not_bring_replaced_rows_back(store: Store) -> None:
+    insert(store, "runs", [{"run_id": "1", "asset_id": "a", "started_at": START, "status": "running"}])
+    replace(store, "runs", [{"run_id": "1", "asset_id": "a", "started_at": START + HOUR, "status": "ok"}])
+    store.flush()
+    assert store.table("runs", until=START + HOUR).num_rows == 0
+    assert store.table("runs", since=START + HOUR, columns=["status"]).to_pylist() == [{"status": "ok"}]
+
+
+def test_runs_come_as_pandas_newest_first(store: Store) -> None:
+    insert(store, "runs", [{"run_id": f"r{i}", "recipe": "ab"[i % 2], "started_at": START + HOUR * i} for i in range(4)])
+    assert store.runs().run_id.tolist() == ["r3", "r2", "r1", "r0"]
+    assert store.runs(where="recipe = 'a' -- only these", limit=1).run_id.tolist() == ["r2"]
+    with pytest.raises(QueryInvalid):
+        store.runs(where="1 = 1) ; drop table runs; select (1")
+
+
+def test_results_come_in_three_forms(store: Store) -> None:
+    insert(store, "actuals", [reading("a", 0, 1.0)])
+    result = store.sql("select asset_id, valid_time, y from actuals")
+    assert result.rows() == [{"asset_id": "a", "valid_time": START, "y": 1.0}]
+    assert result.arrow().num_rows == len(result) == 1
+    assert result.df().valid_time.iloc[0].to_pydatetime() == START
+    assert "1 rows" in repr(result)
+
+
+def test_tables_declare_an_arrow_schema() -> None:
+    schema = TABLES["actuals"].arrow
+    assert schema.names == COLUMNS["actuals"].split()
+    assert schema.field("valid_time").type == pa.timestamp("us", "UTC")
+    assert not schema.field("asset_id").nullable
+
+
+def test_a_users_files_are_read_relative_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "it's here").mkdir()
+    pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "it's here" / "a.parquet")
+    reader = query_source("select x, timestamptz '2024-01-01 00:00+02' as t from 'a.parquet'", folder=tmp_path / "it's here")
+    table = reader.read_all()
+    assert table.column("x").to_pylist() == [1, 2]
+    assert str(table.schema.field("t").type) == "timestamp[us, tz=UTC]"
+    for bad in ("select * from 'missing.parquet'", "selec", "select y from 'a.parquet'"):
+        with pytest.raises(SourceUnreadable) as caught:
+            query_source(bad, folder=tmp_path / "it's here").read_all()
+        assert "\n" not in caught.value.message
