@@ -1,6 +1,7 @@
 """What a model is; how many are trained, judged and promoted.
 
-`Fleet` is the entry: ``Fleet.open("fleet.toml")``. Importing this package imports no library; `Fleet` is loaded when asked for.
+`Fleet` is the entry: ``Fleet.open("fleet.toml")``. Importing this package imports no library; `Fleet` is loaded when
+asked for.
 """
 
 from __future__ import annotations

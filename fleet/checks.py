@@ -218,13 +218,15 @@ def _places(
     origin = np.repeat(times[starts], stops - starts)
     kinds = sorted(set(settings))
     if len(kinds) == 1:
-        return _places_of(times, origin, *kinds[0])
-    place, off_grid = np.empty(len(times), dtype=np.int64), np.empty(len(times), dtype=bool)
-    number = {kind: code for code, kind in enumerate(kinds)}
-    kind_of = np.repeat([number[setting] for setting in settings], stops - starts)
-    for kind, code in number.items():
-        mine = kind_of == code
-        place[mine], off_grid[mine] = _places_of(times[mine], origin[mine], *kind)
+        place, off_grid = _places_of(times, origin, *kinds[0])
+    else:
+        place, off_grid = np.empty(len(times), dtype=np.int64), np.empty(len(times), dtype=bool)
+        number = {kind: code for code, kind in enumerate(kinds)}
+        kind_of = np.repeat([number[setting] for setting in settings], stops - starts)
+        for kind, code in number.items():
+            mine = kind_of == code
+            place[mine], off_grid[mine] = _places_of(times[mine], origin[mine], *kind)
+    off_grid[starts] = False
     return place, off_grid
 
 
@@ -234,13 +236,11 @@ def _places_of(times: IntArray, origin: IntArray, freq: str, tz: str) -> tuple[I
     if elapsed:
         return place, times - origin != place * elapsed
     # on the calendar only a second row in one step can be told from a clock that moved
-    second = np.append(False, (place[1:] == place[:-1]) & (origin[1:] == origin[:-1]))
-    return place, second
+    return place, np.append(False, place[1:] == place[:-1])
 
 
 def _absences(place: IntArray, finite: BoolArray, starts: IntArray, stops: IntArray) -> _Columns:
-    jump = np.diff(place, prepend=place[:1]) - 1
-    jump[starts] = 0
+    jump = np.diff(place, prepend=place[:1]) - 1  # below 0 from one asset to the next, whose places begin at 0
     readings = np.add.reduceat(finite, starts, dtype=np.int64)
     return {
         "gaps": np.add.reduceat(jump > 0, starts, dtype=np.int64),
@@ -252,8 +252,8 @@ def _absences(place: IntArray, finite: BoolArray, starts: IntArray, stops: IntAr
 
 def _runs(y: FloatArray, place: IntArray, finite: BoolArray, starts: IntArray) -> _Columns:
     """The longest run of one value on adjacent steps."""
+    # an asset begins at place 0, so a run never reaches into the next one
     begins = np.append(True, (y[1:] != y[:-1]) | (place[1:] - place[:-1] != 1))
-    begins[starts] = True
     heads = np.flatnonzero(begins)
     length = np.diff(heads, append=len(y)) * finite[heads]
     of_asset = np.searchsorted(starts, heads, side="right") - 1

@@ -44,22 +44,30 @@ where s.product = $product and s.truth = 'latest' and list_contains($roles, s.ro
 order by s.asset_id, s.recipe, s.day, s.lead_bucket, s.version_id
 """
 COMMON = """
-select f.*, a.y, t.capacity, a.valid_time::date as day, w.perfect_foresight, 'latest' as truth, 0::bigint as actuals_v
-from forecasts f
-join wanted w on w.asset_id = f.asset_id and w.recipe = f.recipe and w.version_id = f.version_id
-join actuals a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
-left join assets t on t.asset_id = f.asset_id
-where isfinite(a.y) and ($since::date is null or a.valid_time >= $since::date)
-  and ($until::date is null or a.valid_time < $until::date)
-qualify count(*) over (partition by f.asset_id, f.issue_time, f.valid_time) = w.judged
+with judged as (
+    select f.*, a.y, t.capacity, (a.valid_time at time zone coalesce(c.tz, 'UTC'))::date as day, w.perfect_foresight,
+           w.judged, 'latest' as truth, 0::bigint as actuals_v
+    from forecasts f
+    join wanted w on w.asset_id = f.asset_id and w.recipe = f.recipe and w.version_id = f.version_id
+    join actuals a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    left join assets t on t.asset_id = f.asset_id
+    left join clocks c on c.asset_id = f.asset_id
+    where isfinite(a.y)
+)
+select * exclude (judged) from judged
+where ($since::date is null or day >= $since::date) and ($until::date is null or day < $until::date)
+qualify count(*) over (partition by asset_id, issue_time, valid_time) = judged
 """
-
+# The scale of an evaluation is known at its first issue; of several, the last one that was.
 SCALES = """
-select w.asset_id, w.day, arg_max(s.scale_abs, s.origin) as scale_abs, arg_max(s.scale_sq, s.origin) as scale_sq
-from (select distinct asset_id, day from wanted) w
-join scales s on s.asset_id = w.asset_id and s.product = $product and s.season = $season
- and s.origin < w.day::timestamp::timestamptz + interval 38 hours
-group by all
+with firsts as (
+    select f.asset_id, min(f.issue_time) as issue from forecasts f
+    join judged j on j.asset_id = f.asset_id and j.version_id is not distinct from f.version_id
+    where f.product = $product group by f.asset_id
+)
+select s.asset_id, arg_max(s.scale_abs, s.origin) as scale_abs, arg_max(s.scale_sq, s.origin) as scale_sq
+from firsts f join scales s on s.asset_id = f.asset_id and s.origin <= f.issue
+where s.product = $product and s.season = $season group by s.asset_id
 """
 
 
@@ -70,11 +78,11 @@ class Sums:
     Args:
         asset, recipe, recipe_hash, lead: (rows,) names; lead is empty unless asked for.
         foresight: (rows,) whether the recipe saw a covariate's future.
-        first_day: (rows,) first local day judged.
         columns: column of `scores` to its (rows,) sums, NaN where a cell has none.
         levels: quantile levels present.
-        missing: recipe to the number of assets that some recipe was judged on and it was not.
+        missing: recipe to the number of assets that others were judged on and it was not, or on no common point.
         paired: False when no asset has been judged with all recipes; each then stands for its own assets.
+        judged: asset_id and version_id of all that went into the sums.
     """
 
     asset: Texts
@@ -82,11 +90,11 @@ class Sums:
     recipe_hash: Texts
     lead: Texts
     foresight: npt.NDArray[np.bool_]
-    first_day: npt.NDArray[np.datetime64]
     columns: Mapping[str, npt.NDArray[np.float64]]
     levels: tuple[float, ...]
     missing: Mapping[str, int]
     paired: bool
+    judged: pa.Table
 
 
 def compared(
@@ -98,7 +106,7 @@ def compared(
     since: date | None = None,
     until: date | None = None,
     by_lead: bool = False,
-    assets: set[str] | None = None,
+    assets: Mapping[str, str] | None = None,
     across: Literal["fleet", "asset"] = "fleet",
 ) -> Sums:
     """The sums of every recipe over what all of them were judged on.
@@ -107,7 +115,7 @@ def compared(
         role: backtest takes each asset's newest evaluation; live everything that was issued, without pairing, since an
             asset usually has one champion at a time.
         since, until: local days, `until` not included.
-        assets: only these.
+        assets: only these; asset to the zone whose days are meant, UTC where it is not said.
         across: fleet keeps the assets that every recipe was judged on; asset pairs each asset's own recipes.
     """
     table = snapshot.sql(
@@ -140,14 +148,17 @@ def compared(
     if uneven.any():
         wanted = table.append_column("judged", pa.array(judged[asset])).filter(pa.array(uneven[asset]))
         wanted = wanted.select(["asset_id", "recipe", "version_id", "perfect_foresight", "judged"])
-        even = pa.concat_tables([even, _common_points(snapshot, wanted, since, until)], promote_options="permissive")
+        points = _common_points(snapshot, wanted, since, until, assets or {})
+        apart = int(uneven.sum()) - len(pc.unique(points["asset_id"]))
+        missing = {name: count + apart for name, count in missing.items()}
+        even = pa.concat_tables([even, points], promote_options="permissive")
     return _summed(even, by_lead=by_lead, missing=missing, paired=True)
 
 
 def measured(snapshot: Snapshot, sums: Sums, metric: Metric, *, product: str = "default") -> npt.NDArray[np.float64]:
     """A metric of every row of `sums`; NaN where it is undefined.
 
-    mase and rmsse divide by the scale that belongs to the evaluation: the last one before the first day judged ended.
+    mase and rmsse divide by the scale that was known when the asset was first forecast in this evaluation.
     """
     if metric.season:
         scale_abs, scale_sq = _scales(snapshot, sums, metric.season, product)
@@ -160,15 +171,12 @@ def measured(snapshot: Snapshot, sums: Sums, metric: Metric, *, product: str = "
 def _scales(
     snapshot: Snapshot, sums: Sums, season: int, product: str
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    days = pa.table({"asset_id": pa.array(sums.asset, pa.string()), "day": pa.array(sums.first_day.astype("M8[D]"))})
-    rows = snapshot.sql(SCALES, {"product": product, "season": season}, {"wanted": days}).rows()
-    found = {(row["asset_id"], row["day"]): (row["scale_abs"], row["scale_sq"]) for row in rows}
-    nothing = (None, None)
-    pairs = [found.get((a, d), nothing) for a, d in zip(sums.asset, sums.first_day.tolist(), strict=True)]
-    table = np.array(
-        [[np.nan if value is None else value for value in pair] for pair in pairs], dtype=np.float64
-    ).reshape(-1, 2)
-    return table[:, 0], table[:, 1]
+    rows = snapshot.sql(SCALES, {"product": product, "season": season}, {"judged": sums.judged}).rows()
+    found = {row["asset_id"]: (row["scale_abs"], row["scale_sq"]) for row in rows}
+    pairs = [found.get(asset, (None, None)) for asset in sums.asset]
+    table = np.array([[np.nan if value is None else value for value in pair] for pair in pairs], dtype=np.float64)
+    scale_abs, scale_sq = table.reshape(-1, 2).T
+    return scale_abs, scale_sq
 
 
 def _baseline(sums: Sums, recipe: str) -> dict[str, npt.NDArray[np.float64]]:
@@ -188,7 +196,10 @@ def _newest_definition(table: pa.Table) -> pa.Table:
     pairs = table.group_by(["recipe", "recipe_hash"]).aggregate([("version_id", "max")]).to_pylist()
     for row in pairs:
         newest[row["recipe"]] = max(newest.get(row["recipe"], ("", "")), (row["version_id_max"], row["recipe_hash"]))
-    return table.filter(pc.is_in(table["recipe_hash"], pa.array([found for _, found in newest.values()], pa.string())))
+    if len(newest) == len(pairs):
+        return table
+    hashes = pa.array([newest[name][1] for name in table["recipe"].to_pylist()], pa.string())
+    return table.filter(pc.equal(table["recipe_hash"], hashes))
 
 
 def _uneven(table: pa.Table, asset: Codes, judged: Codes) -> npt.NDArray[np.bool_]:
@@ -206,9 +217,12 @@ def _uneven(table: pa.Table, asset: Codes, judged: Codes) -> npt.NDArray[np.bool
     return uneven
 
 
-def _common_points(snapshot: Snapshot, wanted: pa.Table, since: date | None, until: date | None) -> pa.Table:
+def _common_points(
+    snapshot: Snapshot, wanted: pa.Table, since: date | None, until: date | None, assets: Mapping[str, str]
+) -> pa.Table:
     distinct = wanted.group_by(wanted.column_names).aggregate([])
-    rows = snapshot.sql(COMMON, {"since": since, "until": until}, {"wanted": distinct}).arrow()
+    clocks = pa.table({"asset_id": pa.array(assets, pa.string()), "tz": pa.array(assets.values(), pa.string())})
+    rows = snapshot.sql(COMMON, {"since": since, "until": until}, {"wanted": distinct, "clocks": clocks}).arrow()
     levels = tuple(sorted(level_of(name) for name in rows.column_names if name[0] == "q" and name[1:].isdigit()))
     return cells.score_cells(rows, levels=levels)
 
@@ -240,14 +254,14 @@ def _summed(table: pa.Table, *, by_lead: bool, missing: Mapping[str, int], paire
         recipe=texts("recipe"),
         recipe_hash=texts("recipe_hash"),
         lead=texts("lead_bucket") if by_lead else np.full(len(starts), "", dtype=object),
-        foresight=np.asarray(table["perfect_foresight"].take(firsts).to_pylist(), dtype=bool),
-        first_day=(np.minimum.reduceat(day[order], starts) if len(starts) else day[:0]).astype("M8[D]"),
+        foresight=summed("perfect_foresight") > 0,
         columns={name: summed(name) for name in names},
         levels=tuple(
             sorted(level_of(name[len("pinball_sum_") :]) for name in names if name.startswith("pinball_sum_"))
         ),
         missing=missing,
         paired=paired,
+        judged=table.select(["asset_id", "version_id"]).group_by(["asset_id", "version_id"]).aggregate([]),
     )
 
 

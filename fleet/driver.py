@@ -179,7 +179,7 @@ class Driver:
         wanted = self.workers or self.config.train.workers
         count = (os.cpu_count() or 1) if wanted == "auto" else int(wanted)
         if not heavy or count == 1:
-            return Inline()
+            return Inline(pinned=bool(heavy))
         if self._pool is None:
             from fleet.engines.local import Local
 

@@ -1,6 +1,7 @@
 """What can go wrong with a fleet: the input, the configuration, a library, a model.
 
-A model's failure becomes a value (an outcome) before it reaches the user; the other errors stop the command with one line.
+A model's failure becomes a value (an outcome) before it reaches the user; the other errors stop the command with one
+line.
 """
 
 from __future__ import annotations
@@ -51,15 +52,15 @@ class ModelError(FleetError):
 
 
 class FitFailed(ModelError):
-    """The library raised while it fitted."""
+    """The fit gave parameters that cannot be used."""
 
     code = "fit-failed"
 
 
-class PredictFailed(ModelError):
-    """The library raised while it forecast."""
+class CovariateMissing(ModelError):
+    """A covariate that the model learnt from is not known where the forecast needs it; mend its feed."""
 
-    code = "predict-failed"
+    code = "missing-covariate"
 
 
 class BadOutput(ModelError, ValueError):

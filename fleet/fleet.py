@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date, datetime
 from pathlib import Path
@@ -76,7 +76,7 @@ class Fleet:
     def __repr__(self) -> str:
         return f"Fleet({self.config.fleet.name!r}, {len(self.config.recipes)} recipes, {self.store.path})"
 
-    def ingest(self, source: Any = None, *, progress: Callable[[int], None] | None = None) -> IngestReport:
+    def ingest(self, source: Any = None, *, progress: Show | None = None) -> IngestReport:
         """Bring the configured sources (or `source`, a frame or table of actuals) into the store."""
         return ingest(self.store, self.config, clock=self.clock, source=source, on_progress=progress)
 
@@ -182,11 +182,10 @@ class Fleet:
         where: str | None = None,
     ) -> Leaderboard:
         """Which recipe is best over the fleet, on the points that all were judged on."""
-        groups = None
-        assets = None
-        if select or where or by not in (None, "asset", "lead"):
+        groups, assets = None, None
+        if select or where or since or until or by not in (None, "asset", "lead"):
             people = self.population(select=select, where=where)
-            assets = {member.asset_id for member in people.members}
+            assets = {member.asset_id: member.config.timezone for member in people.members}
             groups = {member.asset_id: str(member.static.get(by or "", "")) for member in people.members}
         return leaderboard(
             self.store.snapshot(),

@@ -194,7 +194,7 @@ class History:
         return values, times
 
     def truth(self, at: IntArray) -> tuple[FloatArray, IntArray]:
-        """The newest reading at each instant (UTC microseconds), NaN where there is none, and the commit it came with."""
+        """The newest reading at each instant (UTC microseconds), NaN where there is none, and the commit it is of."""
         rows = newest(self.rows) if self._revised else self.rows
         if not len(rows.valid_time):
             return np.full(len(at), np.nan), np.zeros(len(at), dtype=np.int64)

@@ -21,12 +21,16 @@ from fleet import calendar, cells, checks, rows
 from fleet.errors import NoData
 from fleet.forecaster import Fitted
 from fleet.frames import History
+from fleet.metrics import evaluate, parse
 from fleet.origins import origins
 from fleet.outcome import Failed, attempt
 from fleet.plan import Context, Item, Recipe, Settings
 from fleet.rows import Block
 from fleet.task import FloatArray
 from store.ids import new_id
+
+
+RUN_METRICS = ("mae", "rmse", "wape", "bias")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,7 +76,35 @@ def judge_chunk(context: Context, items: Sequence[Item]) -> Finished:
         tables["forecasts"] = rows.forecasts(blocks)
         levels = tuple(sorted({level for block in blocks for level in block.quantiles}))
         tables["scores"] = cells.score_cells(rows.judged(blocks, tables["forecasts"]), levels=levels)
+        tables["metrics"] = _metric_rows(
+            context, tables["scores"], {b.recipe: context.recipes[b.recipe] for b in blocks}
+        )
     return Finished(tables=tables, failures=tuple(failures), seconds=seconds)
+
+
+def _metric_rows(context: Context, scores: pa.Table, recipes: Mapping[str, Recipe]) -> pa.Table:
+    """What a run is searched by: its errors over all its origins, one row a metric."""
+    wanted = ("n", "sum_e", "sum_abs_e", "sum_sq_e", "sum_abs_y")
+    runs = pa.TableGroupBy(scores, ["version_id", "asset_id", "recipe"], use_threads=False)
+    summed = runs.aggregate([(name, "sum") for name in wanted])
+    sums = {name: summed[f"{name}_sum"].cast(pa.float64()).to_numpy() for name in wanted}
+    parts = []
+    for name in RUN_METRICS:
+        values = evaluate(parse(name), sums)
+        parts.append(
+            pa.table(
+                {
+                    "run_id": summed["version_id"],
+                    "asset_id": summed["asset_id"],
+                    "recipe": summed["recipe"],
+                    "library": [recipes[recipe].library for recipe in summed["recipe"].to_pylist()],
+                    "name": pa.repeat(name, len(values)),
+                    "time": pa.repeat(pa.scalar(context.clock.now(), rows.UTC), len(values)),
+                    "value": pa.array(values),
+                }
+            )
+        )
+    return pa.concat_tables(parts)
 
 
 @lru_cache(maxsize=4096)

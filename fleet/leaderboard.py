@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fleet.comparison import Role, Sums, compared, measured
-from fleet.metrics import evaluate, parse
+from fleet.metrics import evaluate, loss, parse
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +75,7 @@ def leaderboard(
     average: Average = "mean",
     by: str | None = None,
     groups: Groups | None = None,
-    assets: set[str] | None = None,
+    assets: Mapping[str, str] | None = None,
     since: date | None = None,
     until: date | None = None,
     product: str = "default",
@@ -87,6 +87,7 @@ def leaderboard(
         average: over assets; micro adds all assets up first.
         by: None, "asset", "lead", or the name of the register column that `groups` holds.
         groups: asset to its group.
+        assets: only these; asset to its zone.
         since, until: local days, `until` not included.
     """
     names = list(dict.fromkeys([*metrics, *([sort_by] if sort_by not in metrics else [])]))
@@ -166,9 +167,9 @@ def worst(
         if np.isnan(value) or (role == "backtest" and champions.get(asset, recipe) != recipe):
             continue
         held = chosen.get(asset)
-        if held is None or abs(value) < abs(held[metric]):
+        if held is None or _badness(value, metric) < _badness(held[metric], metric):
             chosen[asset] = {"asset_id": asset, "recipe": recipe, "n": int(points), metric: float(value)}
-    return sorted(chosen.values(), key=lambda row: (-abs(row[metric]), row["asset_id"]))[:n]
+    return sorted(chosen.values(), key=lambda row: (-_badness(row[metric], metric), row["asset_id"]))[:n]
 
 
 def _labels(sums: Sums, by: str | None, groups: Groups | None) -> npt.NDArray[np.object_]:
@@ -205,7 +206,5 @@ def _rank(row: Mapping[str, Any], sort_by: str, by: str | None) -> tuple[Any, ..
 
 
 def _badness(value: float, metric: str) -> float:
-    """Errors are better low, skill high, bias near zero."""
-    if metric.startswith("skill"):
-        return -value
-    return abs(value) if metric == "bias" else value
+    """Errors are better low, skill high, bias near zero, coverage near what it should be."""
+    return float(loss(parse(metric), np.array([value]))[0])

@@ -40,7 +40,8 @@ class Ledger:
         live: forecasts are issued, and may be there already.
     """
 
-    def __init__(self, store: Store, *, clock: Clock, job: str, slot: datetime, total: int, show: Show | None, live: bool = False
+    def __init__(
+        self, store: Store, *, clock: Clock, job: str, slot: datetime, total: int, show: Show | None, live: bool = False
     ) -> None:
         self.store, self.clock, self.job, self.slot, self.total = store, clock, job, slot, total
         self._show = show

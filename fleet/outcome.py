@@ -13,7 +13,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, ParamSpec, TypeVar
 
-from fleet.errors import AdapterMissing, BadOutput, NoData, TooShort, Unsaveable
+from fleet.errors import AdapterMissing, BadOutput, CovariateMissing, NoData, TooShort, Unsaveable
 from store.errors import TsfleetError
 
 
@@ -128,7 +128,7 @@ def attempt(act: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | Faile
     """
     try:
         return act(*args, **kwargs)
-    except Exception as error:  # noqa: BLE001  a user's model may raise anything, and it costs one outcome
+    except (Exception, SystemExit) as error:  # noqa: BLE001  a user's model may raise anything; it costs one outcome
         return failure_of(error)
 
 
@@ -144,6 +144,7 @@ def failure_of(error: BaseException) -> Failed:
         (TooShort, Cause.TOO_SHORT),
         (NoData, Cause.NO_DATA),
         (BadOutput, Cause.BAD_OUTPUT),
+        (CovariateMissing, Cause.MISSING_COVARIATE),
         (Unsaveable, Cause.UNPICKLABLE),
         (AdapterMissing, Cause.ADAPTER_MISSING),
         (MemoryError, Cause.MEMORY),

@@ -6,11 +6,10 @@ on at least so many points. The verdict is always recorded, also when everything
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
-
-import numpy as np
 
 Verdict = Literal["promoted", "kept", "too_few_points"]
 
@@ -58,7 +57,7 @@ def decide(candidates: Sequence[Candidate], *, champion: str | None, margin: flo
     >>> decide(pair, champion="old", margin=0.2, min_points=168).chosen
     'old'
     """
-    valid = [c for c in candidates if np.isfinite(c.error)]
+    valid = [c for c in candidates if math.isfinite(c.error)]
     honest = [c for c in valid if not c.foresight]
     field = sorted(honest or valid, key=lambda c: (c.error, c.recipe))
     if not field:
@@ -66,7 +65,7 @@ def decide(candidates: Sequence[Candidate], *, champion: str | None, margin: flo
     best = field[0]
     holder = next((c for c in field if c.recipe == champion), None)
     if holder is None:
-        why = "first champion" if champion is None else f"{champion} is not judged on these points"
+        why = "first champion" if champion is None else _left_out(champion, valid)
         return _promoted(None, best, f"{why}; lowest error of {len(field)} candidates")
     if best is holder:
         runner_up = field[1] if len(field) > 1 else None
@@ -74,10 +73,22 @@ def decide(candidates: Sequence[Candidate], *, champion: str | None, margin: flo
     if best.points < min_points:
         kept = _kept(champion, holder, best, f"{best.points} points, {min_points} are needed")
         return replace(kept, verdict="too_few_points")
-    gain = 1 - best.error / holder.error if holder.error > 0 else 0.0
+    gain = _gain(holder.error, best.error)
     if gain <= margin:
         return _kept(champion, holder, best, f"{best.recipe} is better by {gain:.1%}, {margin:.1%} is needed")
     return _promoted(holder, best, f"better by {gain:.1%} on {best.points} points")
+
+
+def _gain(error: float, better: float) -> float:
+    """How much lower an error is, as a fraction of the other; a skill, whose error is below zero, counts alike."""
+    if error == better:
+        return 0.0
+    return (error - better) / abs(error) if error else math.inf
+
+
+def _left_out(champion: str, judged: Sequence[Candidate]) -> str:
+    flagged = any(c.recipe == champion for c in judged)
+    return f"{champion} saw the future" if flagged else f"{champion} is not judged on these points"
 
 
 def _promoted(holder: Candidate | None, best: Candidate, reason: str) -> Decision:

@@ -16,7 +16,7 @@ import pandas as pd
 
 from fleet import calendar, features
 from fleet.alignment import steps_after
-from fleet.errors import PredictFailed, TooShort
+from fleet.errors import CovariateMissing, TooShort
 from fleet.forecaster import readings
 from fleet.task import FloatArray, Task
 
@@ -98,7 +98,7 @@ class Columns:
             return None
         absent = [name for name in self.covariates if X is None or name not in X.columns]
         if X is None or absent:
-            raise PredictFailed(f"the covariates {', '.join(absent)} are not known at the issue time")
+            raise CovariateMissing(f"the covariates {', '.join(absent)} are not known at the issue time")
         return X[list(self.covariates)]
 
     def asked(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> FloatArray:
@@ -109,7 +109,7 @@ class Columns:
         for name in self.whole:
             missing = int(table[name].isna().sum())
             if missing and name.startswith("x_"):
-                raise PredictFailed(f"the covariate column {name} is not known for {missing} of {task.horizon} steps")
+                raise CovariateMissing(f"the column {name} is not known for {missing} of {task.horizon} steps")
             if missing:
                 raise TooShort(f"{name} lacks a reading for {missing} of {task.horizon} steps in {len(y)} of history")
         return np.asarray(table.to_numpy(), dtype=np.float64)

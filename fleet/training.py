@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fleet.backtest import judge
 from fleet.comparison import compared, measured
 from fleet.driver import Driver, Fingerprints, due_item
@@ -21,7 +19,7 @@ from fleet.errors import NoData
 from fleet.fitting import fit_chunk
 from fleet.judging import Finished, lost
 from fleet.ledger import Ledger
-from fleet.metrics import parse
+from fleet.metrics import loss, parse
 from fleet.outcome import Failed, Outcome, Report, failure_of
 from fleet.plan import Item, Recipe
 from fleet.population import Loaded, Member, Population
@@ -106,30 +104,21 @@ def decided(
     judged: Mapping[str, Mapping[str, Failed]],
 ) -> dict[str, Plan]:
     """The decision over every asset, from what its recipes did on the points they have in common."""
-    figures: dict[str, list[Candidate]] = {member.asset_id: [] for member in people.members}
-    for metric_name in {member.config.promotion.metric for member in people.members}:
-        wanted = {member.asset_id for member in people.members if member.config.promotion.metric == metric_name}
-        sums = compared(snapshot, role="backtest", recipes=list(recipes), assets=wanted, across="asset")
-        errors = measured(snapshot, sums, parse(metric_name))
-        for asset_id, recipe, error, points, foresight in zip(
-            sums.asset, sums.recipe, np.abs(errors), sums.columns["n"], sums.foresight, strict=True
-        ):
-            figures[asset_id].append(
-                Candidate(recipe=recipe, error=error, points=int(points), foresight=bool(foresight))
-            )
+    figures = _figures(driver, snapshot, people, recipes, champions)
     chains = {member.config.train.fallback for member in people.members}
     learning = {chain: [name for name in chain if driver.recipe(name).learns] for chain in chains}
     plans = {}
     for member in people.members:
         holder = champions.get(member.asset_id)
+        candidates = [c for c in figures.get(member.asset_id, ()) if c.recipe in member.config.recipes]
         decision = decide(
-            [c for c in figures[member.asset_id] if c.recipe in member.config.recipes],
+            candidates,
             champion=holder["recipe"] if holder else None,
             margin=member.config.promotion.margin,
             min_points=member.config.promotion.min_points,
         )
         failures = judged.get(member.asset_id, {})
-        chosen = decision.chosen if decision.chosen in recipes else None
+        chosen = decision.chosen if decision.chosen in {*recipes, *(c.recipe for c in candidates)} else None
         plans[member.asset_id] = Plan(
             chosen=chosen,
             recipes=tuple(dict.fromkeys([*([chosen] if chosen else []), *learning[member.config.train.fallback]])),
@@ -137,6 +126,34 @@ def decided(
             blamed=next(iter(failures.values()), None) if chosen is None else None,
         )
     return plans
+
+
+def _figures(
+    driver: Driver,
+    snapshot: Snapshot,
+    people: Population,
+    recipes: Mapping[str, Recipe],
+    champions: Mapping[str, Mapping[str, Any]],
+) -> dict[str, list[Candidate]]:
+    """By asset its candidates; a champion is one of them although only others were named."""
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    for member in people.members:
+        holder = champions[member.asset_id]["recipe"] if member.asset_id in champions else ""
+        extra = holder if holder in driver.config.recipes and holder not in recipes else ""
+        group = groups.setdefault((member.config.promotion.metric, extra), {})
+        group[member.asset_id] = member.config.timezone
+    figures: dict[str, list[Candidate]] = {}
+    for (name, extra), assets in groups.items():
+        metric, names = parse(name), [*recipes, *([extra] if extra else [])]
+        sums = compared(snapshot, role="backtest", recipes=names, assets=assets, across="asset")
+        errors = loss(metric, measured(snapshot, sums, metric))
+        for asset_id, recipe, error, points, foresight in zip(
+            sums.asset, sums.recipe, errors, sums.columns["n"], sums.foresight, strict=True
+        ):
+            figures.setdefault(asset_id, []).append(
+                Candidate(recipe=recipe, error=float(error), points=int(points), foresight=bool(foresight))
+            )
+    return figures
 
 
 def _fit_all(member: Member, recipes: Mapping[str, Recipe]) -> Plan:

@@ -43,7 +43,11 @@ class Section(BaseModel):
 
 
 class FleetSection(Section):
-    """``[fleet]``: what holds for every asset unless an override says otherwise."""
+    """``[fleet]``: what holds for every asset unless an override says otherwise.
+
+    ``horizon`` and ``seasons`` count steps; without ``seasons`` they are a day and a week of the asset's own
+    step.
+    """
 
     name: Text = "fleet"
     store: Text = "fleet.store"
@@ -93,7 +97,12 @@ class AssetsSection(Origin):
 
 
 class Stamps(Origin):
-    """How a source writes its times, shared by data and covariates."""
+    """How a source writes its times and what becomes of rows that break a rule, shared by data and covariates.
+
+    ``time_format`` is for text that is not ISO 8601, as strptime takes it. ``timezone`` is the clock of stamps
+    without a zone: an IANA name, or ``local`` for the clock of each asset. ``delay`` counts from the end of the
+    interval; ``available_at`` names the column that says when a value was known instead.
+    """
 
     time: Text = "ds"
     time_format: Text | None = None
@@ -116,7 +125,11 @@ class Stamps(Origin):
 
 
 class DataSection(Stamps):
-    """``[data]``: the actuals, in long form: one row for each asset and time."""
+    """``[data]``: the actuals, in long form: one row for each asset and time.
+
+    What is odd is told and never changed: fewer readings than ``completeness`` (a share of the steps), one value
+    for more than ``flat_steps``, a reading below ``minimum`` or above ``maximum``.
+    """
 
     asset: Text = "unique_id"
     target: Text = "y"
@@ -135,7 +148,13 @@ class DataSection(Stamps):
 
 
 class CovariateSection(Stamps):
-    """``[[covariates]]``: what a model may look at beside the history."""
+    """``[[covariates]]``: what a model may look at beside the history.
+
+    Its ``columns`` are the names models see. A row belongs to the asset in column ``asset``, or to the series in column
+    ``series``, which an asset sees when the register's column ``link`` (by default of the same name) holds its id; with
+    neither, all rows are one series that every asset sees. ``known = "future"`` without ``available_at`` is perfect
+    foresight.
+    """
 
     name: Text | None = None
     columns: Texts
@@ -194,7 +213,12 @@ class RecipeConfig:
 
 
 class TrainSection(Section):
-    """``[train]``: the window of history, the workers, what takes over when a model fails."""
+    """``[train]``: the window of history, the workers, what takes over when a model fails.
+
+    ``recipes`` are the candidates, all of [recipes] when left out; in an override, those of the assets that it
+    names. ``fallback`` is tried in order and may name the rules that every fleet has: daily_naive, weekly_naive,
+    naive, mean.
+    """
 
     window: PositiveDuration = timedelta(days=365)
     workers: Workers = "auto"
@@ -204,7 +228,10 @@ class TrainSection(Section):
 
 
 class BacktestSection(Section):
-    """``[backtest]``: which past issue times judge the recipes."""
+    """``[backtest]``: which past issue times judge the recipes.
+
+    Without ``stride`` they are a day apart, or the whole horizon where that is longer.
+    """
 
     origins: Count = 7
     stride: PositiveDuration | None = None

@@ -7,15 +7,23 @@ the process with it, which is why only `light` recipes run here unasked.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from fleet.engines import Item, Result, Work
-from fleet.outcome import Failed
+from fleet.outcome import Failed, attempt
 
 CHUNK = 250
 
 
 class Inline:
-    """Runs chunks one after the other in the calling process; the timeout does not apply."""
+    """Runs chunks one after the other in the calling process; the timeout does not apply.
+
+    Args:
+        pinned: hold the libraries' thread pools to one thread, as in a worker, so that results are the same in both.
+    """
+
+    def __init__(self, *, pinned: bool = False) -> None:
+        self._pinned = pinned
 
     def map_chunks(
         self, work: Work[Item, Result], items: Sequence[Item], *, timeout_s: float, stop: Callable[[], bool]
@@ -25,7 +33,17 @@ class Inline:
             if stop():
                 return
             chunk = items[start : start + CHUNK]
-            yield chunk, work(chunk)
+            with self._limits():
+                result = work(chunk)
+            yield chunk, result
+
+    def _limits(self) -> AbstractContextManager[object]:
+        if not self._pinned:
+            return nullcontext()
+        from threadpoolctl import threadpool_limits
+
+        limits: AbstractContextManager[object] = threadpool_limits(1)
+        return limits
 
     def close(self) -> None:
         """Nothing to end."""

@@ -1,8 +1,8 @@
 """Spawned processes on this machine, by pebble.
 
-Spawn only: forking after OpenMP has started hangs LightGBM. Chunks aim at a second of work: the first ones are small
-and the measured rate sizes the next. A chunk that dies or overruns loses its process; its items run again one by one,
-each with the per-item timeout, so that one bad asset costs one outcome.
+Spawn only: forking after OpenMP has started hangs LightGBM. Chunks aim at a second of work: the first ones are single
+items and the measured rate sizes the next. A chunk that raises, dies or overruns (one item's time limit and that second)
+is given up; its items run again one by one, each with its own limit, so that one bad asset costs one outcome.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from typing import Any
 from pebble import ProcessExpired, ProcessPool
 
 from fleet.engines import Item, Result, Work
-from fleet.outcome import Cause, Failed
+from fleet.outcome import Cause, Failed, attempt
 
 # Library threads are pinned to one before any import: two-threaded LightGBM takes many times the CPU of one thread.
 PINNED = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "POLARS_MAX_THREADS")
-FIRST_CHUNK = 4
+FIRST_CHUNK = 1
 CHUNK_S = 1.0
 LARGEST_CHUNK = 500
 POLL_S = 0.2
@@ -65,7 +65,7 @@ class Local:
         """See `Engine.map_chunks`."""
         waiting = deque(items)
         again: deque[Item] = deque()
-        flying: dict[Future[tuple[Result, float]], _Flight] = {}
+        flying: dict[Future[tuple[Result | Failed, float]], _Flight] = {}
         size = FIRST_CHUNK
         while waiting or again or flying:
             if stop():
@@ -76,20 +76,18 @@ class Local:
                     flight = _Flight([again.popleft()], single=True)
                 else:
                     flight = _Flight([waiting.popleft() for _ in range(min(size, len(waiting)))], single=False)
-                limit = timeout_s * len(flight.items) + (0.0 if flight.single else 1.0)
+                limit = timeout_s + (0.0 if flight.single else CHUNK_S)
                 flying[self._pool.schedule(_timed, args=[work, flight.items], timeout=limit)] = flight
             done, _ = wait(flying, timeout=POLL_S, return_when=FIRST_COMPLETED)
             for future in done:
                 flight = flying.pop(future)
-                result = _settled(future)
-                if not isinstance(result, Failed):
-                    value, seconds = result
-                    size = _next_size(size, len(flight.items), seconds, len(waiting) // (2 * self.workers))
-                    yield flight.items, value
-                elif len(flight.items) == 1:
-                    yield flight.items, result
-                else:
+                result, seconds = _settled(future)
+                if isinstance(result, Failed) and len(flight.items) > 1:
                     again.extend(flight.items)
+                    continue
+                if not isinstance(result, Failed):
+                    size = _next_size(size, len(flight.items), seconds, len(waiting) // (2 * self.workers))
+                yield flight.items, result
 
     def close(self) -> None:
         """Stop the workers; what has not been yielded is dropped."""
@@ -110,25 +108,24 @@ def _start_worker(initializer: Callable[..., None], initargs: Sequence[object]) 
     initializer(*initargs)
 
 
-def _timed(work: Work[Item, Result], items: Sequence[Item]) -> tuple[Result, float]:
+def _timed(work: Work[Item, Result], items: Sequence[Item]) -> tuple[Result | Failed, float]:
     started = time.perf_counter()
-    return work(items), time.perf_counter() - started
+    return attempt(work, items), time.perf_counter() - started
 
 
-def _settled(future: Future[tuple[Result, float]]) -> tuple[Result, float] | Failed:
-    """A finished future's value, or what happened to its process as a `Failed`."""
+def _settled(future: Future[tuple[Result | Failed, float]]) -> tuple[Result | Failed, float]:
+    """A finished future's value and seconds, or what happened to its process as a `Failed`."""
     try:
         return future.result()
     except FutureTimeout:
-        return Failed(code="timeout", cause=Cause.TIMEOUT, error="the time limit of the asset was exceeded")
+        failed = Failed(code="timeout", cause=Cause.TIMEOUT, error="the time limit of the asset was exceeded")
     except ProcessExpired as gone:
         code = gone.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-        return Failed(code="crashed", cause=Cause.CRASHED, error=f"the worker process died ({how})")
-    except MemoryError as error:
-        return Failed(code="memory", cause=Cause.MEMORY, error=f"out of memory: {error}")
-    except Exception as error:  # noqa: BLE001  whatever a worker could not send back (unpicklable, broken import) is an outcome
-        return Failed(code="unpicklable", cause=Cause.UNPICKLABLE, error=f"{type(error).__name__}: {error}")
+        failed = Failed(code="crashed", cause=Cause.CRASHED, error=f"the worker process died ({how})")
+    except Exception as error:  # noqa: BLE001  what could not be sent there or back (unpicklable, too large) is an outcome
+        failed = Failed(code="unpicklable", cause=Cause.UNPICKLABLE, error=f"{type(error).__name__}: {error}")
+    return failed, 0.0
 
 
 @contextlib.contextmanager

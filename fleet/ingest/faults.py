@@ -83,7 +83,9 @@ class BadRows:
         bad = faults != Fault.NONE
         if not bad.any():
             return
-        rows = _as_text(batch.taken(bad), faults[bad], self.source.label)
+        # Text is dear: all of it only where it is kept, else that of the one row that the message names.
+        wanted = np.flatnonzero(bad)[: None if self.keep else 1]
+        rows = _as_text(batch.taken(wanted), faults[wanted], self.source.label)
         for code, fault, count in zip(*_counted(batch.codes[bad], faults[bad]), strict=True):
             key = batch.keys[code] or ""
             self.by_key[key, Fault(fault)] = self.by_key.get((key, Fault(fault)), 0) + int(count)
@@ -110,8 +112,9 @@ class BadRows:
             return
         worst = max(self.counts, key=lambda fault: self.counts[fault])
         kinds = ", ".join(f"{count:,} {SAID[fault][0]}" for fault, count in sorted(self.counts.items()))
+        rows = "row" if self.total == 1 else "rows"
         raise SeriesInvalid(
-            f"{self.source.label}: {self.total:,} rows refused: {kinds}; the first is {self.first}",
+            f"{self.source.label}: {self.total:,} {rows} refused: {kinds}; the first is {self.first}",
             hint=f'{SAID[worst][1]}; on_bad = "keep_aside" in {self.section} brings in the rest',
         )
 
@@ -144,8 +147,8 @@ def printable(text: str) -> str:
 
 
 def _counted(codes: npt.NDArray[np.int64], faults: FaultArray) -> tuple[list[int], list[int], list[int]]:
-    pairs, counts = np.unique(np.stack([codes, faults.astype(np.int64)]), axis=1, return_counts=True)
-    return pairs[0].tolist(), pairs[1].tolist(), counts.tolist()
+    pairs, counts = np.unique(codes * 256 + faults, return_counts=True)
+    return (pairs // 256).tolist(), (pairs % 256).tolist(), counts.tolist()
 
 
 def _as_text(rows: Batch, faults: FaultArray, label: str) -> pa.Table:

@@ -183,8 +183,9 @@ class _Query:
         """SQL of the microseconds of a time column, and of whether they are UTC."""
         kind, column = self.source.require(option, name), identifier(name)
         if pa.types.is_timestamp(kind):
-            # Without the test one 'infinity' in a column would end the whole query.
-            return f"CASE WHEN isfinite({column}) THEN epoch_us({column}) END", "true" if kind.tz else "false"
+            # Without the test one 'infinity' in a column would end the whole query; nanoseconds have no isfinite.
+            micros = f"CAST({column} AS {'TIMESTAMPTZ' if kind.tz else 'TIMESTAMP'})"
+            return f"CASE WHEN isfinite({micros}) THEN epoch_us({micros}) END", "true" if kind.tz else "false"
         if pa.types.is_date(kind):
             return f"CASE WHEN isfinite({column}) THEN epoch_us({column}::TIMESTAMP) END", "false"
         if not _is_text(kind):

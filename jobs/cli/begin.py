@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,8 +94,16 @@ def show(asset: str | None = None, /, *, common: Common = COMMON) -> int:
     """
     found = common.load()
     settings = found.show(asset or "", {} if asset is None else _register_row(found, asset))
-    print_rows([{"key": s.key, "value": s.value, "from": s.origin} for s in settings], as_json=common.json)
+    rows = [{"key": s.key, "value": _as_written(s.value), "from": s.origin} for s in settings]
+    print_rows(rows, as_json=common.json)
     return Exit.OK
+
+
+def _as_written(value: object) -> object:
+    """A value as the file writes it."""
+    from fleet.config.values import duration_text
+
+    return duration_text(value) if isinstance(value, timedelta) else value
 
 
 def _register_row(config: FleetConfig, asset: str) -> Mapping[str, object]:

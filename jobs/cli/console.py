@@ -92,7 +92,7 @@ def _draw(rows: Sequence[Row], title: str) -> None:
     from rich.text import Text
 
     names = list(rows[0])
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in names:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
@@ -110,7 +110,7 @@ def cell(value: object) -> str:
     value = value.item() if hasattr(value, "item") else value
     match value:
         case bool():
-            return "yes" if value else ""
+            return "yes" if value else "no"
         case float() if math.isfinite(value):
             return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
         case float() | None:

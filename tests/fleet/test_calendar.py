@@ -258,9 +258,10 @@ def test_steps_forward_are_negative_steps_back() -> None:
 
 
 def test_a_shift_of_many_years_sees_the_clock_of_then() -> None:
-    # in January 1990 Moscow kept UTC+3, in January 2012 UTC+4
-    back = calendar.steps_back(at("2012-01-10 08:00"), 24 * 365 * 22, "1h", "Europe/Moscow")
-    assert wall(back, "Europe/Moscow")[0][6:] == "12:00"
+    # Kathmandu went from UTC+5:30 to UTC+5:45 in 1986
+    midnight, tz = at("2012-01-09 18:15"), "Asia/Kathmandu"
+    for n, freq in ((365 * 30, "1D"), (365 * 30 * 96, "15min"), (12 * 30, "1MS")):
+        assert wall(calendar.steps_back(midnight, n, freq, tz), tz)[0][6:] == "00:00"
 
 
 # values

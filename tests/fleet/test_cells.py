@@ -193,13 +193,32 @@ def test_points_tell_sets_of_issues_and_steps_apart() -> None:
     assert (less["points"].to_numpy() != found["points"].to_numpy()).sum() == 1
 
 
+def one_cell(issue: list[int], valid: list[int], mean: list[float]) -> dict[str, Any]:
+    """The only cell of points given in minutes, whose actuals are 0."""
+    n = len(issue)
+    rows = made(missing=0.0).slice(0, 1).take([0] * n)
+    times = {"issue_time": issue, "valid_time": valid}
+    new = {name: pa.array(np.array(minutes) * HOUR // 60).cast(UTC) for name, minutes in times.items()}
+    for name, column in (new | {"mean": pa.array(mean), "y": pa.array([0.0] * n)}).items():
+        rows = rows.set_column(rows.column_names.index(name), name, column)
+    found = score_cells(rows, levels=())
+    assert found.num_rows == 1
+    return dict(found.to_pylist()[0])
+
+
 def test_issue_and_valid_time_are_not_interchangeable() -> None:
-    rows = made(missing=0.0).slice(0, 3)
-    times = rows["issue_time"], rows["valid_time"]
-    swapped = rows.set_column(6, "issue_time", times[1]).set_column(7, "valid_time", times[0])
-    assert set(score_cells(rows, levels=())["points"].to_pylist()).isdisjoint(
-        score_cells(swapped, levels=())["points"].to_pylist()
-    )
+    assert one_cell([0], [30], [1.0])["points"] != one_cell([30], [0], [1.0])["points"]
+    assert one_cell([0], [0], [1.0])["points"] != one_cell([5], [5], [1.0])["points"]
+
+
+def test_sums_go_by_issue_and_then_by_valid_time() -> None:
+    # beside 1e16 a small number is rounded, so the sum tells the order in which it was made
+    issue, valid, mean = [0, 1, 2, 3], [30, 31, 33, 32], [1.0, 1e16, -1e16, 3.0]
+    by_issue, by_valid = (np.add.reduceat(np.array(mean)[np.argsort(key)], [0])[0] for key in (issue, valid))
+    assert by_issue != by_valid
+    assert one_cell(issue, valid, mean)["sum_e"] == by_issue
+    assert one_cell(issue[::-1], valid[::-1], mean[::-1])["sum_e"] == by_issue
+    assert one_cell([0] * 4, valid, mean)["sum_e"] == by_valid
 
 
 def test_rows_without_an_actual_make_no_cell() -> None:

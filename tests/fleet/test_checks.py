@@ -228,6 +228,14 @@ def test_steps_and_zones_by_asset() -> None:
     assert naive["gaps"] == 0
 
 
+def test_one_asset_s_rows_say_nothing_of_the_next() -> None:
+    noon = hours(12)
+    rows = found(history(a=(noon, [1.0]), b=(noon, [1.0]), c=(noon, [1.0])), freq="1D", tz="UTC")
+    assert [(row["off_grid"], row["longest_flat"], row["findings"]) for row in rows] == [(0, 1, "")] * 3
+    twice = found(history(a=(noon, [1.0]), b=(hours(12, 13), [1.0, 2.0])), freq="1D", tz="UTC")
+    assert [row["off_grid"] for row in twice] == [0, 1]
+
+
 def test_an_empty_table_has_an_empty_report() -> None:
     table = history(a=(hours(0), [1.0])).slice(0, 0)
     assert quality_report(table, freq="1h").num_rows == 0

@@ -15,6 +15,7 @@ import pytest
 from fleet.config import parse
 from fleet.errors import ConfigInvalid, SeriesInvalid
 from fleet.ingest import IngestReport, ingest
+from fleet.ingest.stamps import localized, off_grid
 from fleet.outcome import Progress
 from store import FixedClock, Store
 from store.errors import SourceUnreadable
@@ -98,17 +99,12 @@ def test_only_new_rows_and_revisions_are_written(fleet: Fleet) -> None:
     fleet.ingest(source=hourly("a", "b"))
     longer = hourly("a", "b", "c", steps=50)
     longer.loc[(longer.unique_id == "a") & (longer.index == 5), "y"] = 999.0
-    longer.loc[(longer.unique_id == "b"), "y"] = fleet_values(longer, "b")
     report = fleet.ingest(source=longer)
     assert dict(report.written) == {"assets": 1, "actuals": 2 + 2 + 50 + 1}
     assert fleet.actuals("a").y.iloc[5] == 999.0
     assert len(fleet.actuals("a")) == 50
     assert fleet.rows("select count(*) as n from actuals_all")[0]["n"] == 96 + 55
     assert fleet.store.at(1).table("actuals", assets=["a"]).num_rows == 48
-
-
-def fleet_values(frame: Frame, asset: str) -> Any:
-    return frame.loc[frame.unique_id == asset, "y"]
 
 
 def test_nothing_is_stored_when_one_source_of_several_is_refused(fleet: Fleet) -> None:
@@ -148,6 +144,19 @@ def test_batches_are_cut_between_assets(fleet: Fleet, monkeypatch: pytest.Monkey
     assert (seen[-1].done, seen[-1].total) == (len(frame), len(frame))
     counts = fleet.rows("select asset_id, count(*) as n from actuals group by 1 order by 1")
     assert [row["n"] for row in counts] == [37 + n for n in range(60)]
+
+
+def test_two_ingests_take_turns(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    from fleet.ingest import verb
+    from store.errors import StoreBusy
+    from store.lock import WriterLock
+
+    monkeypatch.setattr(verb, "WAIT_S", 0.0)
+    other = WriterLock(fleet.store.path / "ingest.lock")
+    with other.held(), pytest.raises(StoreBusy):
+        fleet.ingest(source=hourly("a"))
+    other.close()
+    assert fleet.ingest(source=hourly("a")).rows == 48
 
 
 # -- ids -------------------------------------------------------------------------------------------------------------
@@ -282,6 +291,37 @@ def test_a_time_that_the_clock_skipped_is_a_bad_row(fleet: Fleet) -> None:
     frame = Frame({"unique_id": "a", "ds": pd.to_datetime(["2024-03-31T01:00", "2024-03-31T02:00"]), "y": [1.0, 2.0]})
     message = fleet.refused("[data]\ntimezone = 'Europe/Paris'", source=frame)
     assert "1 at a local time that the clock skipped; the first is a at 2024-03-31T02:00:00, value 2.0" in message
+
+
+@pytest.mark.parametrize(
+    "tz", ["Europe/Paris", "America/Santiago", "Australia/Lord_Howe", "Africa/Casablanca", "Asia/Tokyo"]
+)
+def test_local_times_become_the_instants_that_pandas_finds(tz: str) -> None:
+    wall = pd.date_range("2022-01-01", "2025-01-01", freq="15min")
+    local, series = wall.as_unit("us").asi8, np.zeros(len(wall), dtype=np.int64)
+    for rule in ("first", "second"):
+        expected = wall.tz_localize(tz, ambiguous=np.full(len(wall), rule == "first"), nonexistent="NaT").as_unit("us")
+        found = localized(local, tz, rule, series)
+        exists = ~expected.isna()
+        assert (found.never == ~exists).all()
+        assert (found.instants[exists] == expected.asi8[exists]).all()
+        assert found.resolved.sum() == wall.tz_localize(tz, ambiguous="NaT", nonexistent="shift_forward").isna().sum()
+
+
+def test_a_day_whose_midnight_was_skipped_lies_on_the_grid() -> None:
+    days = pd.date_range("2024-09-05", periods=6, freq="D").tz_localize("America/Santiago", nonexistent="shift_forward")
+    times = days.as_unit("us").asi8
+    series, unknown = np.zeros(6, dtype=np.int64), np.array([-1])
+    assert not off_grid(times, series, "1D", "America/Santiago", unknown).any()
+    times[2] += 3_600_000_000
+    assert off_grid(times, series, "1D", "America/Santiago", unknown).nonzero()[0].tolist() == [2]
+
+
+def test_months_begin_on_the_day_that_most_of_them_begin_on() -> None:
+    months = pd.date_range("2024-01-01", periods=6, freq="MS", tz="Europe/Paris").tz_convert("UTC").as_unit("us")
+    series, unknown = np.zeros(6, dtype=np.int64), np.array([-1])
+    assert not off_grid(months.asi8, series, "1MS", "Europe/Paris", unknown).any()
+    assert off_grid(months.asi8, series, "1QS", "Europe/Paris", unknown).sum() == 4
 
 
 def test_each_asset_may_have_its_own_clock_and_step(fleet: Fleet) -> None:

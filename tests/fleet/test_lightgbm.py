@@ -12,7 +12,7 @@ import pytest
 
 from fleet import features
 from fleet.adapters.lightgbm import LightGBM
-from fleet.errors import AdapterMissing, ConfigInvalid, PredictFailed, TooShort
+from fleet.errors import AdapterMissing, ConfigInvalid, CovariateMissing, TooShort
 from fleet.task import Task
 
 SMALL = {"num_leaves": 7, "min_data_in_leaf": 5}
@@ -98,9 +98,9 @@ def test_an_observed_covariate_is_only_seen_as_far_as_it_is_known() -> None:
     assert "x_wind" not in model.columns.whole
     model.predict(y, X, task)
     X.loc[task.target[5], "temp"] = np.nan
-    with pytest.raises(PredictFailed, match="x_temp is not known for 1 of 24"):
+    with pytest.raises(CovariateMissing, match="x_temp is not known for 1 of 24"):
         model.predict(y, X, task)
-    with pytest.raises(PredictFailed, match="temp, wind"):
+    with pytest.raises(CovariateMissing, match="temp, wind"):
         model.predict(y, None, task)
 
 

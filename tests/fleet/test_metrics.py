@@ -194,7 +194,8 @@ def test_a_missing_forecast_is_never_left_out() -> None:
     actual, forecast = np.array([[1.0, 2.0]]), np.array([[1.0, np.nan]])
     for metric in (losses.mae, losses.mse, losses.rmse, losses.bias, losses.wape, losses.smape):
         assert np.isnan(metric(actual, forecast)).all()
-    assert np.isnan(losses.coverage(actual, forecast, forecast)).all()
+    for lower, upper in ((forecast, actual), (actual, forecast)):
+        assert np.isnan(losses.coverage(actual, lower, upper)).all()
 
 
 @pytest.mark.parametrize("name", metrics.EXAMPLES)

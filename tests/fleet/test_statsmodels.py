@@ -18,7 +18,7 @@ from threadpoolctl import threadpool_limits
 
 from fleet.adapters.statsmodels import ACCEPTED, Statsmodels
 from fleet.adapters.statsmodels.recursion import Smoothing, State, advanced
-from fleet.errors import ConfigInvalid, PredictFailed, TooShort
+from fleet.errors import ConfigInvalid, CovariateMissing, TooShort
 from fleet.forecaster import Saves
 from fleet.task import Task
 
@@ -254,9 +254,9 @@ def test_a_covariate_unknown_ahead_is_left_out_and_one_missing_later_is_named() 
     assert "temp" in fitted.params()
     assert "wind" not in fitted.params()
     X.loc[task_after(y).target[3], "temp"] = np.nan
-    with pytest.raises(PredictFailed, match="temp is not known for 1 of 14"):
+    with pytest.raises(CovariateMissing, match="temp is not known for 1 of 14"):
         fitted.predict(y, X, task_after(y))
-    with pytest.raises(PredictFailed, match="temp"):
+    with pytest.raises(CovariateMissing, match="temp"):
         fitted.predict(y, None, task_after(y))
 
 

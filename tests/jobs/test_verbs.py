@@ -127,8 +127,8 @@ def test_an_unknown_metric_names_the_nearest(typed: Typed) -> None:
 
 
 def test_promote_by_hand_is_in_the_ledger(typed: Typed) -> None:
-    for verb in ("ingest", "train"):
-        typed(verb)
+    for words in (("ingest",), ("train",), ("train", "--recipes", "week", "--no-judge")):
+        typed(*words)
     typed("promote", "week", "--select", "north-1", "--reason", "meter was replaced")
     champion = typed.json("sql", "select recipe from champions where asset_id = 'north-1'")
     assert champion == [{"recipe": "week"}]
@@ -195,6 +195,7 @@ def test_a_typo_in_the_configuration_is_one_line_with_the_nearest_key(folder: Pa
     assert not (folder / "small.store").exists()
 
 
+@pytest.mark.slow
 def test_a_store_that_another_holds_is_exit_4(folder: Path, typed: Typed) -> None:
     """The lock is the writers' flock on one file: held here, the command gives up and says so."""
     typed("ingest")

@@ -128,7 +128,7 @@ def test_a_flush_changes_no_answer_of_any_snapshot(store: Store) -> None:
     for y in (1.0, 2.0):
         replace(store, "actuals", [reading(asset, h, y + h) for asset in ("a", "b") for h in range(3)])
         insert(store, "metrics", [{"run_id": "1", "asset_id": "a", "name": "mae", "value": y}])
-        replace(store, "scores", [cell("a", int(y), q=1) if False else cell("a", int(y))])
+        replace(store, "scores", [cell("a", int(y))])
     kept = store.at(3)
     snapshots = range(store.head() + 1)
     names = ("actuals", "actuals_all", "metrics", "scores")

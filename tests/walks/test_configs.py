@@ -38,7 +38,7 @@ def wind(folder: Path) -> None:
     (folder / "nwp").mkdir()
     for number, farm in enumerate(("col du vent", "plaine")):
         speed = 8 + 4 * np.sin(np.arange(len(times) + 96) / 30 + number)
-        power = pd.DataFrame({"farm": farm, "at": times, "power_kw": 120.0 * speed[: len(times)] ** 2})
+        power = pd.DataFrame({"farm": farm, "stamp": times, "power_kw": 120.0 * speed[: len(times)] ** 2})
         power.iloc[100:148, 2] = np.nan
         power.to_parquet(folder / "scada" / f"{number}.parquet")
         issues = []
@@ -46,7 +46,7 @@ def wind(folder: Path) -> None:
             issued = times[0] + pd.Timedelta(days=day, hours=-1)
             at = pd.date_range(issued, periods=72, freq="h")
             issues.append(
-                pd.DataFrame({"farm": farm, "issued": issued, "at": at, "wind_speed": speed[day * 24 :][:72]})
+                pd.DataFrame({"farm": farm, "issued": issued, "stamp": at, "wind_speed": speed[day * 24 :][:72]})
             )
         pd.concat(issues).to_parquet(folder / "nwp" / f"{number}.parquet")
     (folder / "farms.csv").write_text("farm,kind,capacity\ncol du vent,wind,20\nplaine,wind,20\n")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from fleet.alignment import Aligned, covariates_at
-from fleet.errors import PredictFailed
+from fleet.errors import CovariateMissing
 from fleet.task import FloatArray, Task
 
 
@@ -40,14 +40,15 @@ def regressors(
     """
     absent = [name for name in names if X is None or name not in X.columns]
     if X is None or absent:
-        raise PredictFailed(f"the covariates {', '.join(absent)} are not known at the issue time")
+        raise CovariateMissing(f"the covariates {', '.join(absent)} are not known at the issue time")
     rows = covariates_at(X[list(names)], task, season, since, until - since + 1)
     for column, name in enumerate(names):
         known = np.isfinite(rows[:, column])
         ahead = history.last + history.ahead - since
         missing = int((~known[ahead[ahead < len(known)]]).sum())
         if missing or not known.any():
-            raise PredictFailed(f"the covariate {name} is not known for {missing or len(known)} of {len(known)} steps")
+            absent = missing or len(known)
+            raise CovariateMissing(f"the covariate {name} is not known for {absent} of {len(known)} steps")
         if not known.all():
             places = np.arange(len(known))
             rows[~known, column] = np.interp(places[~known], places[known], rows[known, column])
