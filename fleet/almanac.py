@@ -6,10 +6,14 @@ All from integers, on the clock of the zone; a holiday is a whole local day.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping, Sequence
+import zoneinfo
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +96,9 @@ NAMES: tuple[str, ...] = (*COLUMNS, "holiday")
 
 
 def check_names(names: Sequence[str], country: str | None) -> None:
-    """ConfigInvalid when a name is no calendar column, or a holiday has no country.
+    """ConfigInvalid when a name is no calendar column, or the country of its holidays is not known.
+
+    A holiday without a country takes the country of the asset's time zone.
 
     >>> check_names(["hour", "holiday"], "GB")
     """
@@ -101,9 +107,7 @@ def check_names(names: Sequence[str], country: str | None) -> None:
             near = difflib.get_close_matches(name, NAMES, n=1)
             hint = f"did you mean {near[0]!r}? " if near else ""
             raise ConfigInvalid(f"no calendar feature is named {name!r}", hint=f"{hint}accepted: {', '.join(NAMES)}")
-    if "holiday" in names:
-        if not country:
-            raise ConfigInvalid("the calendar feature 'holiday' needs a country", hint='such as country = "GB"')
+    if "holiday" in names and country:
         holidays_in(country, 2024)
 
 
@@ -117,6 +121,8 @@ def calendar_columns(instants: IntArray, names: Sequence[str], country: str | No
     if not names or not len(instants):
         return {name: np.zeros(0) for name in names}
     local = LocalTime(zone_of(tz, int(instants.min()), int(instants.max())).local(instants))
+    if "holiday" in names and not country:
+        country = country_of(tz)
     return {name: _column(name, local, country).astype(np.float64) for name in names}
 
 
@@ -126,6 +132,34 @@ def _column(name: str, local: LocalTime, country: str | None) -> npt.NDArray[np.
     days = local.day
     first, last = (int(month) // 12 + 1970 for month in (local.month.min(), local.month.max()))
     return np.isin(days, np.concatenate([holidays_in(str(country), year) for year in range(first, last + 1)]))
+
+
+@lru_cache(maxsize=256)
+def country_of(tz: str) -> str:
+    """The ISO code of the country whose clock a zone is, from the zone table of the tz database.
+
+    Raises:
+        ConfigInvalid: the zone is no country's (UTC), or this machine has no zone table.
+
+    >>> country_of("Europe/London")
+    'GB'
+    """
+    for text in _zone_tables():
+        for line in text.splitlines():
+            columns = line.split("\t")
+            if not line.startswith("#") and len(columns) > 2 and columns[2] == tz:
+                return columns[0]
+    raise ConfigInvalid(
+        f"the calendar feature 'holiday' needs a country, and the time zone {tz} names none", hint='country = "GB"'
+    )
+
+
+def _zone_tables() -> Iterator[str]:
+    for folder in zoneinfo.TZPATH:
+        if (table := Path(folder) / "zone.tab").is_file():
+            yield table.read_text(encoding="utf-8")
+    if find_spec("tzdata") is not None:
+        yield (resources.files("tzdata") / "zoneinfo" / "zone.tab").read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=4096)

@@ -167,12 +167,38 @@ class Driver:
                 clock=self.clock,
                 code_version=self.code_version,
             )
-            timeout_s = self.config.train.timeout.total_seconds() * max((len(i.recipes) for i in items), default=1)
-            chunks = engine.map_chunks(partial(work, context), items, timeout_s=timeout_s, stop=self.interrupt.asked)
-            for chunk, result in chunks:
-                yield chunk, lost(context, chunk[0], result) if isinstance(result, Failed) else result
+            yield from self._worked(engine, partial(work, context), items, partial(lost, context))
             if self.interrupt.asked():
                 return
+
+    def _worked(
+        self,
+        engine: Engine,
+        work: Callable[[Sequence[Item]], Finished],
+        items: Sequence[Item],
+        lost: Callable[[Item, Failed], Finished],
+    ) -> Iterator[tuple[Sequence[Item], Finished]]:
+        """Chunks as they finish; an item that was lost comes again recipe by recipe, so that the guilty one fails alone."""
+        limit_s = self.config.train.timeout.total_seconds()
+        timeout_s = limit_s * max((len(item.recipes) or 1 for item in items), default=1)
+        again: list[Item] = []
+        for chunk, result in engine.map_chunks(work, items, timeout_s=timeout_s, stop=self.interrupt.asked):
+            if not isinstance(result, Failed):
+                yield chunk, result
+            elif len(chunk[0].recipes) > 1:
+                again += chunk
+            else:
+                yield chunk, lost(chunk[0], result)
+        parts = [part for item in again for part in by_recipe(item)]
+        done: dict[str, list[Finished]] = {item.asset.asset_id: [] for item in again}
+        for chunk, result in engine.map_chunks(work, parts, timeout_s=limit_s, stop=self.interrupt.asked):
+            finished = lost(chunk[0], result) if isinstance(result, Failed) else result
+            for part in chunk:
+                done[part.asset.asset_id].append(finished)
+            yield (), dataclasses.replace(finished, failures=(), seconds={})
+        for item in again:
+            if len(done[item.asset.asset_id]) == len(item.recipes):
+                yield [item], summary(item, done[item.asset.asset_id])
 
     def _engine(self, recipes: Any) -> Engine:
         heavy = [recipe for recipe in recipes if not recipe.light]
@@ -191,6 +217,20 @@ class Driver:
         if self._scratch is None:
             self._scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="tsfleet-")))
         return self._scratch
+
+
+def by_recipe(item: Item) -> list[Item]:
+    """The item once for each of its recipes."""
+    marks = zip(item.recipes, item.fingerprints, strict=True)
+    return [dataclasses.replace(item, recipes=(name,), fingerprints=(mark,)) for name, mark in marks]
+
+
+def summary(item: Item, parts: Sequence[Finished]) -> Finished:
+    """What failed on an item, and its seconds, after each of its recipes ran by itself; their rows are told already."""
+    asset_id = item.asset.asset_id
+    failures = {failure[1]: failure for part in parts for failure in part.failures if failure[0] == asset_id}
+    seconds = sum({id(part): part.seconds.get(asset_id, 0.0) for part in parts}.values())
+    return Finished(tables={}, failures=tuple(failures.values()), seconds={asset_id: seconds})
 
 
 def due_item(loaded: Loaded, member: Member, due: Mapping[str, str]) -> Item:

@@ -29,7 +29,6 @@ from fleet.rows import Block
 from fleet.task import FloatArray
 from store.ids import new_id
 
-
 RUN_METRICS = ("mae", "rmse", "wape", "bias")
 
 

@@ -15,18 +15,10 @@ import numpy.typing as npt
 import pandas as pd
 
 from fleet.errors import ConfigInvalid, SeriesInvalid
+from fleet.metrics import quantile_column
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
-
-
-def quantile_column(level: float) -> str:
-    """The column of a quantile: ``q`` and the decimals of its level, at least two.
-
-    >>> quantile_column(0.1), quantile_column(0.025), quantile_column(0.95)
-    ('q10', 'q025', 'q95')
-    """
-    return "q" + f"{level:.12f}".split(".")[1].rstrip("0").ljust(2, "0")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -243,7 +243,7 @@ class Store:
 
 
 def _close(pid: int, reader: Reader, catalog: catalogs.Catalog, lock: WriterLock) -> None:
-    """Close what a store opened; also when the store is forgotten or the interpreter ends, for closing needs the lock."""
+    """Close what a store opened, also when it is forgotten or the interpreter ends: closing needs the lock."""
     if pid == os.getpid():  # a forked child must not touch its parent's connections
         reader.close()
         catalog.close()

@@ -139,7 +139,8 @@ class Transaction:
     def replace(self, table: str, rows: pa.Table | Sequence[Mapping[str, Any]]) -> None:
         """Add rows that supersede those with the same key in the store; of equal keys given here the last counts.
 
-        A key must not be inserted, in thousands, and replaced in the same transaction. For actuals and covariates a row equal in value to the newest known one is dropped: it is no revision.
+        For actuals and covariates a row equal in value to the one before it is dropped: it is no revision. A key must
+        not be inserted among thousands and replaced in the same transaction.
         """
         declared = self._table(table)
         if not declared.keyed:

@@ -34,8 +34,10 @@ class Inline:
                 return
             chunk = items[start : start + CHUNK]
             with self._limits():
-                result = work(chunk)
-            yield chunk, result
+                done = [(chunk, attempt(work, chunk))]
+                if isinstance(done[0][1], Failed) and len(chunk) > 1:
+                    done = [([item], attempt(work, [item])) for item in chunk]
+            yield from done
 
     def _limits(self) -> AbstractContextManager[object]:
         if not self._pinned:

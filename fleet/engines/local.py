@@ -1,8 +1,8 @@
 """Spawned processes on this machine, by pebble.
 
 Spawn only: forking after OpenMP has started hangs LightGBM. Chunks aim at a second of work: the first ones are single
-items and the measured rate sizes the next. A chunk that raises, dies or overruns (one item's time limit and that second)
-is given up; its items run again one by one, each with its own limit, so that one bad asset costs one outcome.
+items and the measured rate sizes the next. A chunk that raises, dies or overruns (one item's time limit and that
+second) is given up; its items run again one by one, each with its own limit, so that one bad asset costs one outcome.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as FutureTimeout
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,6 +31,14 @@ FIRST_CHUNK = 1
 CHUNK_S = 1.0
 LARGEST_CHUNK = 500
 POLL_S = 0.2
+# A worker that dies while it is idle breaks the pool and drops what waits in it (pebble 5.2); a new pool takes over, so
+# often in a row without anything coming back.
+LIVES = 3
+BROKEN = Failed(
+    code="crashed",
+    cause=Cause.CRASHED,
+    error='no worker process stays alive (a script that runs a fleet needs `if __name__ == "__main__":`)',
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +58,16 @@ class Local:
 
     def __init__(self, workers: int, initializer: Callable[..., None], initargs: Sequence[object] = ()) -> None:
         self.workers = workers
+        self._start = (_start_worker, [initializer, tuple(initargs)])
         # A worker that replaces a crashed one is started later and must inherit the pinned environment too.
         self._environment = contextlib.ExitStack()
         self._environment.enter_context(_pinned())
-        self._pool = ProcessPool(
-            max_workers=workers,
-            context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-            initargs=[initializer, tuple(initargs)],
-        )
+        self._pool = self._started()
+
+    def _started(self) -> ProcessPool:
+        begin, initargs = self._start
+        spawn = multiprocessing.get_context("spawn")
+        return ProcessPool(max_workers=self.workers, context=spawn, initializer=begin, initargs=initargs)
 
     def map_chunks(
         self, work: Work[Item, Result], items: Sequence[Item], *, timeout_s: float, stop: Callable[[], bool]
@@ -67,7 +77,14 @@ class Local:
         again: deque[Item] = deque()
         flying: dict[Future[tuple[Result | Failed, float]], _Flight] = {}
         size = FIRST_CHUNK
+        lives = LIVES
         while waiting or again or flying:
+            if not self._pool.active:
+                again.extend(item for flight in _taken(flying) for item in flight.items)
+                if not lives:
+                    yield from (([item], BROKEN) for item in (*again, *waiting))
+                    return
+                self._pool, lives = self._started(), lives - 1
             if stop():
                 waiting.clear()
                 again.clear()
@@ -82,11 +99,12 @@ class Local:
             for future in done:
                 flight = flying.pop(future)
                 result, seconds = _settled(future)
-                if isinstance(result, Failed) and len(flight.items) > 1:
+                if isinstance(result, Failed) and (len(flight.items) > 1 or result is BROKEN):
                     again.extend(flight.items)
                     continue
                 if not isinstance(result, Failed):
                     size = _next_size(size, len(flight.items), seconds, len(waiting) // (2 * self.workers))
+                    lives = LIVES
                 yield flight.items, result
 
     def close(self) -> None:
@@ -94,6 +112,11 @@ class Local:
         self._pool.stop()  # type: ignore[no-untyped-call]  # pebble's methods have no annotations
         self._pool.join()
         self._environment.close()
+
+
+def _taken(flying: dict[Future[Any], _Flight]) -> list[_Flight]:
+    """The flights that a broken pool will never end, taken out."""
+    return [flying.pop(future) for future in [*flying] if not future.done()]
 
 
 def _next_size(size: int, items: int, seconds: float, fair_share: int) -> int:
@@ -123,6 +146,8 @@ def _settled(future: Future[tuple[Result | Failed, float]]) -> tuple[Result | Fa
         code = gone.exitcode
         how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
         failed = Failed(code="crashed", cause=Cause.CRASHED, error=f"the worker process died ({how})")
+    except BrokenProcessPool:
+        failed = BROKEN
     except Exception as error:  # noqa: BLE001  what could not be sent there or back (unpicklable, too large) is an outcome
         failed = Failed(code="unpicklable", cause=Cause.UNPICKLABLE, error=f"{type(error).__name__}: {error}")
     return failed, 0.0

@@ -12,12 +12,14 @@ from jobs.cli.console import Row, print_rows, say
 from jobs.cli.exits import Exit
 from jobs.cli.options import Debug, Workers
 from jobs.cli.progress import counted, shown
-from jobs.cli.reports import finish, finish_ingest
+from jobs.cli.reports import finish, ingest_line
 from jobs.demo import ISSUE_TIME, deliver, lay_out
 
 if TYPE_CHECKING:
     from fleet import Fleet
     from fleet.outcome import Report
+
+_PROMOTED = "select recipe, count(*) as buildings from champions group by recipe order by buildings desc, recipe"
 
 
 def demo(folder: Path = Path("tsfleet-demo"), /, *, workers: Workers = None, debug: Debug = False) -> int:
@@ -48,7 +50,8 @@ def demo(folder: Path = Path("tsfleet-demo"), /, *, workers: Workers = None, deb
             return code
         deliver(folder)
         say("the next day: its readings arrive")
-        code = max(code, _ingest(fleet), _step("score", fleet.score))
+        _ingest(fleet)
+        code = max(code, _step("score", fleet.score))
         _tell(fleet)
     say(f"done in {time.monotonic() - started:.0f} s; all of it is in {folder}, delete the folder to forget it")
     _next_steps(folder)
@@ -68,7 +71,8 @@ def _day_is_known(fleet: Fleet) -> bool:
 
 def _until_forecast(fleet: Fleet, workers: int | None) -> Exit:
     recipes = _usable(fleet)
-    code = _ingest(fleet)
+    code = Exit.OK
+    _ingest(fleet)
     say(f"judging {len(recipes)} recipes on the last 7 days of every building")
     steps: tuple[tuple[str, Callable[..., Report]], ...] = (
         ("backtest", partial(fleet.backtest, recipes=recipes, workers=workers)),
@@ -82,10 +86,12 @@ def _until_forecast(fleet: Fleet, workers: int | None) -> Exit:
     return code
 
 
-def _ingest(fleet: Fleet) -> Exit:
+def _ingest(fleet: Fleet) -> None:
     with counted("ingest") as show:
         report = fleet.ingest(progress=show)
-    return finish_ingest(report, as_json=False)
+    say(ingest_line(report))
+    odd = [f"{row['check']} in {row['assets']} ({row['example']}: {row['detail']})" for row in report.summary()]
+    say(f"  odd, told and never changed: {', '.join(odd)}")
 
 
 def _step(verb: str, act: Callable[..., Report]) -> Exit:
@@ -115,10 +121,11 @@ def _tell(fleet: Fleet) -> None:
         as_json=False,
         title="Judged on the last 7 days (mean over buildings)",
     )
+    print_rows(fleet.store.sql(_PROMOTED).rows(), as_json=False, title="Promoted: each building its own best")
     print_rows(
         fleet.leaderboard(role="live", metrics=metrics[:3]).rows(),
         as_json=False,
-        title="The next day, as issued and then scored",
+        title="The next day, issued by each building's champion and then scored",
     )
     print_rows(fleet.worst(5, role="live"), as_json=False, title="Furthest off that day")
     say(_foresight(fleet.store.sql("select distinct perfect_foresight from scores where perfect_foresight").rows()))
@@ -134,7 +141,10 @@ def _next_steps(folder: Path) -> None:
     say("\nNow type:")
     say(f"  cd {folder}")
     say("  tsfleet leaderboard --by lead                 # which recipe, how far ahead")
-    say('  tsfleet sql "select recipe, count(*) as buildings from champions group by all order by 2 desc"')
+    say(
+        '  tsfleet sql "select kind, recipe, count(*) as buildings '
+        'from champions join assets using (asset_id) group by all order by all"'
+    )
     say("  tsfleet forecast                              # the day after, from the readings that came in")
     say("  tsfleet config show b20                       # what holds for one building, and why")
     say("\nYour own data: `tsfleet init` in your folder, then the same verbs.")

@@ -1,7 +1,7 @@
 """Benchmarks: ``python -m tests.bench NAME [options]`` prints one JSON line a figure.
 
-They measure whole commands, as a user types them: wall seconds, CPU seconds of the process tree, peak memory. Nothing here
-judges whether the answers are right; the tests do.
+They measure whole commands, as a user types them: wall seconds, CPU seconds of the process tree, peak memory. Nothing
+here judges whether the answers are right; the tests do.
 """
 
 from __future__ import annotations

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import resource
 import subprocess
 import sys
@@ -114,8 +113,8 @@ def _tree(pid: int) -> list[int]:
     found = [pid]
     for parent in found:
         try:
-            for task in os.listdir(f"/proc/{parent}/task"):
-                found += [int(child) for child in Path(f"/proc/{parent}/task/{task}/children").read_text().split()]
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                found += [int(child) for child in (task / "children").read_text().split()]
         except OSError:  # it ended meanwhile
             continue
     return found

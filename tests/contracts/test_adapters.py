@@ -22,8 +22,9 @@ from threadpoolctl import threadpool_limits
 
 from fleet.errors import NoData, TooShort
 from fleet.forecaster import Adapter, Fitted, Saves
+from fleet.metrics import quantile_column
 from fleet.registry import ADAPTERS, build, recipe_hash
-from fleet.task import Task, quantile_column
+from fleet.task import Task
 
 TZ = "Europe/Paris"
 LEVELS = (0.1, 0.5, 0.9)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +18,7 @@ from fleet.engines.inline import Inline
 from fleet.engines.local import PINNED, Local
 from fleet.outcome import Cause, Failed
 
+ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT_S = 1.0
 NEVER_S = 600.0
 
@@ -161,9 +164,7 @@ def test_an_engine_serves_one_map_after_another(engine: Engine) -> None:
 # -- processes -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("deed", "cause"), [("exit", Cause.CRASHED), ("kill", Cause.CRASHED), ("hang", Cause.TIMEOUT)]
-)
+@pytest.mark.parametrize(("deed", "cause"), [("exit", Cause.CRASHED), ("kill", Cause.CRASHED), ("hang", Cause.TIMEOUT)])
 def test_a_process_that_dies_or_hangs_costs_one_item(local: Engine, deed: str, cause: Cause) -> None:
     items = [*(f"item {n}" for n in range(30)), f"{deed} 1", *(f"item {n}" for n in range(30, 60))]
     found = outcomes(local, items)
@@ -207,3 +208,39 @@ def test_the_work_is_done_in_other_processes(local: Engine) -> None:
     processes = {result for _, result in local.map_chunks(whoami, range(50), timeout_s=TIMEOUT_S, stop=never)}
     assert os.getpid() not in processes
     assert 1 <= len(processes) <= 2
+
+
+def test_a_worker_that_dies_while_it_is_idle_costs_nothing() -> None:
+    """The system may kill the largest process at any time; pebble then declares its pool broken."""
+    engine = Local(2, nothing)
+    try:
+        for process in {result for _, result in engine.map_chunks(whoami, range(50), timeout_s=NEVER_S, stop=never)}:
+            os.kill(process, signal.SIGKILL)
+        assert not failures(outcomes(engine, [f"item {n}" for n in range(30)]))
+    finally:
+        engine.close()
+
+
+def test_a_script_without_a_main_guard_is_told_what_it_lacks(tmp_path: Path) -> None:
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "from fleet.engines.local import Local\n"
+        "from tests.contracts.test_engines import never, nothing, squares\n"
+        "engine = Local(2, nothing)\n"
+        "for _, result in engine.map_chunks(squares, range(500), timeout_s=60, stop=never):\n"
+        "    print(result.cause, result.error)\n"
+        "engine.close()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, str(script)],
+        check=False,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    lines = ended.stdout.splitlines()
+    assert (ended.returncode, len(lines)) == (0, 500)
+    assert set(lines) == {
+        'crashed no worker process stays alive (a script that runs a fleet needs `if __name__ == "__main__":`)'
+    }

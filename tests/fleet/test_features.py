@@ -236,13 +236,23 @@ def test_covariates_known_ahead_stand_at_their_step() -> None:
 
 @pytest.mark.parametrize("asked", [
     {"lags": (0,)}, {"lags": (-24,)}, {"covariate_lags": (-1,)}, {"rolling": ("24",)}, {"rolling": ("mean",)},
-    {"rolling": ("mean_0",)}, {"rolling": ("median_24",)}, {"calendar": ("hours",)}, {"calendar": ("holiday",)},
+    {"rolling": ("mean_0",)}, {"rolling": ("median_24",)}, {"calendar": ("hours",)},
     {"calendar": ("holiday",), "country": "XX"}, {"calendar": ("holiday",), "country": "DE-XX"},
 ])  # fmt: skip
 def test_a_feature_that_is_none_is_refused(asked: dict[str, tuple[str, ...]]) -> None:
     with pytest.raises(ConfigInvalid) as refused:
         Features(**asked)
     assert refused.value.hint
+
+
+def test_a_holiday_without_a_country_is_that_of_the_zone() -> None:
+    noon = calendar.grid(pd.Timestamp("2024-07-14 12:00", tz="UTC"), 1, "1h", "UTC")
+    asked = Features(calendar=("holiday",))
+    empty = pd.Series(np.zeros(0), index=noon[:0])
+    for tz, holiday in (("Europe/Paris", 1.0), ("Europe/Berlin", 0.0)):
+        assert design(empty, None, noon, asked, farthest=1, freq="1h", tz=tz).iloc[0, 0] == holiday
+    with pytest.raises(ConfigInvalid, match="UTC names none"):
+        design(empty, None, noon, asked, farthest=1, freq="1h", tz="UTC")
 
 
 def test_the_nearest_name_is_hinted() -> None:

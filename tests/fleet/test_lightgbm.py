@@ -128,8 +128,8 @@ def test_too_short_says_what_is_needed() -> None:
 def test_options_are_checked_at_birth() -> None:
     with pytest.raises(ConfigInvalid, match="num_threads"):
         LightGBM(params={"num_threads": 4})
-    with pytest.raises(ConfigInvalid, match="holiday"):
-        LightGBM(calendar=("hour", "holiday"))
+    with pytest.raises(ConfigInvalid, match="XX"):
+        LightGBM(calendar=("hour", "holiday"), country="XX")
     with pytest.raises(ConfigInvalid, match="hours"):
         LightGBM(calendar=("hours",))
     with pytest.raises(ConfigInvalid, match="rounds"):

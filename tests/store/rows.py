@@ -15,7 +15,9 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def reading(asset: str, hour: int, y: float | None, *, known: int | None = None, quality: str | None = None) -> dict:
+def reading(
+    asset: str, hour: int, y: float | None, *, known: int | None = None, quality: str | None = None
+) -> dict[str, Any]:
     """One row of actuals; ``known`` is the hour at which it became available."""
     at = START + HOUR * hour
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -171,9 +172,9 @@ def test_a_bulk_insert_is_spooled_and_split_between_assets(store: Store, monkeyp
     for first in range(0, 20, 5):
         txn.insert("actuals", readings(5, 1_000, first=first))
     assert txn.commit().written == {"actuals": 20_000}
-    spans = [(s.min_asset, s.max_asset) for s in store._catalog.state(["actuals"]).segments["actuals"]]
+    spans = [(str(s.min_asset), str(s.max_asset)) for s in store._catalog.state(["actuals"]).segments["actuals"]]
     assert len(spans) == 12
-    assert all(before[1] < after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] < after[0] for before, after in pairwise(spans))
     assert store.table("actuals", assets=["asset-00007"]).num_rows == 1_000
 
 

@@ -21,9 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 def loaded_by(code: str, *args: object) -> set[str]:
     """The heavy modules in a new interpreter after some code."""
     script = f"{code}\nprint(*[m for m in ('duckdb', 'pyarrow', 'pandas', 'numpy') if m in sys.modules])"
-    done = subprocess.run(
-        [sys.executable, "-c", "import sys\n" + script, *map(str, args)], capture_output=True, text=True, check=True, cwd=ROOT
-    )  # fmt: skip
+    command = [sys.executable, "-c", "import sys\n" + script, *map(str, args)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     return set(done.stdout.split())
 
 
@@ -185,5 +184,5 @@ def test_every_error_has_its_own_code_and_survives_pickling() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, TsfleetError)]
     assert len({kind.code for kind in kinds}) == len(kinds)
     for kind in kinds:
-        back = pickle.loads(pickle.dumps(kind("what happened", hint="what to do")))
+        back = pickle.loads(pickle.dumps(kind("what happened", hint="what to do")))  # noqa: S301 our own bytes
         assert (type(back), back.message, back.hint) == (kind, "what happened", "what to do")

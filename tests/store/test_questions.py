@@ -25,8 +25,8 @@ COLUMNS = {
     "covariates": "series_id name valid_time available_at value",
     "covariates_all": "series_id name valid_time available_at value",
     "masks": "asset_id valid_from valid_to reason available_at actor",
-    "runs": "run_id asset_id product recipe recipe_hash library library_version kind status started_at ended_at duration_s "
-    "params tags data_version train_start train_end code_version fingerprint batch_id error_code error",
+    "runs": "run_id asset_id product recipe recipe_hash library library_version kind status started_at ended_at "
+    "duration_s params tags data_version train_start train_end code_version fingerprint batch_id error_code error",
     "metrics": "run_id asset_id recipe library name step time value",
     "versions": "version_id asset_id product recipe recipe_hash run_id codec trusted bytes sha256 created_at",
     "champions": "asset_id product recipe version_id since",
@@ -36,8 +36,8 @@ COLUMNS = {
     "sum_e sum_abs_e sum_sq_e sum_abs_y sum_smape sum_nmae_cap n_cap pinball_sum_q10 pinball_sum_q90 covered_80 "
     "covered_95 width_sum_80 winkler_sum_80 actuals_v",
     "scales": "asset_id product origin season scale_abs scale_sq",
-    "decisions": "asset_id product decided_at champion challenger metric champion_value challenger_value margin lower n "
-    "verdict reason actor",
+    "decisions": "asset_id product decided_at champion challenger metric champion_value challenger_value margin lower "
+    "n verdict reason actor",
     "job_runs": "job slot attempt status started_at ended_at assets ok failed fell_back skipped error",
     "outcomes": "job slot asset_id product recipe status error_code cause duration_s",
     "alerts": "alert_id opened_at closed_at rule cause assets impact severity text",
@@ -203,7 +203,9 @@ def test_time_bounds_do_not_bring_replaced_rows_back(store: Store) -> None:
 
 
 def test_runs_come_as_pandas_newest_first(store: Store) -> None:
-    insert(store, "runs", [{"run_id": f"r{i}", "recipe": "ab"[i % 2], "started_at": START + HOUR * i} for i in range(4)])
+    insert(
+        store, "runs", [{"run_id": f"r{i}", "recipe": "ab"[i % 2], "started_at": START + HOUR * i} for i in range(4)]
+    )
     assert store.runs().run_id.tolist() == ["r3", "r2", "r1", "r0"]
     assert store.runs(where="recipe = 'a' -- only these", limit=1).run_id.tolist() == ["r2"]
     with pytest.raises(QueryInvalid):
@@ -229,7 +231,9 @@ def test_tables_declare_an_arrow_schema() -> None:
 def test_a_users_files_are_read_relative_to_a_folder(tmp_path: Path) -> None:
     (tmp_path / "it's here").mkdir()
     pq.write_table(pa.table({"x": [1, 2]}), tmp_path / "it's here" / "a.parquet")
-    reader = query_source("select x, timestamptz '2024-01-01 00:00+02' as t from 'a.parquet'", folder=tmp_path / "it's here")
+    reader = query_source(
+        "select x, timestamptz '2024-01-01 00:00+02' as t from 'a.parquet'", folder=tmp_path / "it's here"
+    )
     table = reader.read_all()
     assert table.column("x").to_pylist() == [1, 2]
     assert str(table.schema.field("t").type) == "timestamp[us, tz=UTC]"

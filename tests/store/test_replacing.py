@@ -15,7 +15,7 @@ from tests.store.rows import HOUR, START, insert, reading, readings, replace, va
 
 def cell(asset: str, n: int, **more: object) -> dict[str, object]:
     return {
-        "asset_id": asset, "product": "default", "recipe": "r", "recipe_hash": "h", "version_id": None, "role": "backtest",
+        "asset_id": asset, "product": "default", "recipe": "r", "recipe_hash": "h", "version_id": None, "role": "x",
         "truth": "latest", "perfect_foresight": False, "day": date(2024, 1, 1), "lead_bucket": "0-1h", "n": n, **more,
     }  # fmt: skip
 
@@ -59,7 +59,12 @@ def test_a_table_without_key_cannot_be_replaced(store: Store) -> None:
 
 
 def test_an_identical_row_is_no_revision(store: Store) -> None:
-    rows = [reading("a", 0, 1.0), reading("a", 1, float("nan")), reading("a", 2, None), reading("a", 3, 4.0, quality="x")]
+    rows = [
+        reading("a", 0, 1.0),
+        reading("a", 1, float("nan")),
+        reading("a", 2, None),
+        reading("a", 3, 4.0, quality="x"),
+    ]
     assert replace(store, "actuals", rows).written == {"actuals": 4}
     assert replace(store, "actuals", rows).written == {"actuals": 0}
     later = [reading("a", 0, 1.0, known=30), reading("a", 3, 4.0, quality="y")]

@@ -47,8 +47,8 @@ def regressors(
         ahead = history.last + history.ahead - since
         missing = int((~known[ahead[ahead < len(known)]]).sum())
         if missing or not known.any():
-            absent = missing or len(known)
-            raise CovariateMissing(f"the covariate {name} is not known for {absent} of {len(known)} steps")
+            lacking = missing or len(known)
+            raise CovariateMissing(f"the covariate {name} is not known for {lacking} of {len(known)} steps")
         if not known.all():
             places = np.arange(len(known))
             rows[~known, column] = np.interp(places[~known], places[known], rows[known, column])
