@@ -178,7 +178,7 @@ class Driver:
         items: Sequence[Item],
         lost: Callable[[Item, Failed], Finished],
     ) -> Iterator[tuple[Sequence[Item], Finished]]:
-        """Chunks as they finish; an item that was lost comes again recipe by recipe, so that the guilty one fails alone."""
+        """Chunks as they finish; a lost item comes again, recipe by recipe, so that the guilty one fails alone."""
         limit_s = self.config.train.timeout.total_seconds()
         timeout_s = limit_s * max((len(item.recipes) or 1 for item in items), default=1)
         again: list[Item] = []

@@ -87,9 +87,7 @@ def _issues(people: Population, issue_time: datetime | None) -> dict[str, int]:
     """Issue time of every asset; one without any row follows the newest of the others."""
     if issue_time is not None:
         return dict.fromkeys((member.asset_id for member in people.members), calendar.instant(pd.Timestamp(issue_time)))
-    ends = {
-        member.asset_id: calendar.instant(member.data_end) for member in people.members if member.data_end is not None
-    }
+    ends = {member.asset_id: member.data_end for member in people.members if member.data_end is not None}
     if not ends:
         raise ConfigInvalid("no asset has a single row, so there is no issue time", hint="name one with --issue-time")
     newest = max(ends.values())

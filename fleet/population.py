@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from fleet import calendar
 from fleet.config import AssetConfig, FleetConfig
 from fleet.errors import NothingSelected
-from fleet.frames import AssetRows, Covariate, Panel, Span, panel_of, spans
+from fleet.frames import AssetRows, Covariate, Panel, Span, interval_end, panel_of, spans
 from fleet.plan import Judgement, Settings
+from store.clock import to_micros
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
@@ -47,7 +47,8 @@ class Member:
         config: resolved for this asset; shared by all assets with the same overrides.
         settings: index into the population's settings.
         rows: actuals stored.
-        data_end: end of the interval of its last finite reading, of its last row where none is finite.
+        data_end: end of the interval of its last finite reading, of its last row where none is finite;
+            UTC microseconds, None without rows.
         static: register facts, and `peer_mean`, the median level of its peers.
     """
 
@@ -55,7 +56,7 @@ class Member:
     config: AssetConfig
     settings: int
     rows: int
-    data_end: pd.Timestamp | None
+    data_end: int | None
     static: Mapping[str, object]
 
 
@@ -145,11 +146,8 @@ def _peer_levels(found: Sequence[Mapping[str, Any]]) -> dict[str | None, float]:
     return {kind: float(np.median(values)) for kind, values in levels.items()}
 
 
-def _data_end(last: datetime | None, config: AssetConfig) -> pd.Timestamp | None:
-    if last is None:
-        return None
-    start = pd.DatetimeIndex([last]).as_unit("us")
-    return calendar.interval_end(start, config.freq, config.timezone)[0]
+def _data_end(last: datetime | None, config: AssetConfig) -> int | None:
+    return None if last is None else interval_end(to_micros(last), config.freq, config.timezone)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,13 +92,17 @@ def _draw(rows: Sequence[Row], title: str) -> None:
     from rich.text import Text
 
     names = list(rows[0])
-    table = Table(title=title or None, title_justify="left", box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in names:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
         table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(Text(cell(row.get(name))) for name in names))
-    console_on(sys.stdout).print(table)
+    console = console_on(sys.stdout)
+    with console.capture() as drawn:
+        console.print(table)
+    lines = ["", title, *drawn.get().splitlines()] if title else drawn.get().splitlines()
+    sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
 
 
 def cell(value: object) -> str:

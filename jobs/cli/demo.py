@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from jobs.cli.console import Row, print_rows, say
 from jobs.cli.exits import Exit
 from jobs.cli.options import Debug, Workers
-from jobs.cli.progress import counted, shown
+from jobs.cli.progress import shown
 from jobs.cli.reports import finish, ingest_line
 from jobs.demo import ISSUE_TIME, deliver, lay_out
 
@@ -87,7 +87,7 @@ def _until_forecast(fleet: Fleet, workers: int | None) -> Exit:
 
 
 def _ingest(fleet: Fleet) -> None:
-    with counted("ingest") as show:
+    with shown("ingest") as show:
         report = fleet.ingest(progress=show)
     say(ingest_line(report))
     odd = [f"{row['check']} in {row['assets']} ({row['example']}: {row['detail']})" for row in report.summary()]

@@ -29,18 +29,6 @@ def shown(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], No
 
 
 @contextmanager
-def counted(verb: str, *, quiet: bool = False) -> Iterator[Callable[[int], None] | None]:
-    """As `shown`, for a verb that counts rows and does not know beforehand how many there are."""
-    if quiet:
-        yield None
-    elif sys.stderr.isatty():
-        with console_on(sys.stderr).status(verb) as status:
-            yield lambda rows: status.update(f"{verb}: {rows:,} rows")
-    else:
-        yield None
-
-
-@contextmanager
 def _bar(verb: str) -> Iterator[Callable[[Progress], None]]:
     from rich import progress
 

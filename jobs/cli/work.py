@@ -8,7 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from jobs.cli.options import Common, Flag, Names, Which, Workers, instant, names
-from jobs.cli.progress import counted, shown
+from jobs.cli.progress import shown
 from jobs.cli.reports import finish, finish_ingest
 
 ALL = Which()
@@ -27,7 +27,7 @@ def ingest(*, common: Common = COMMON) -> int:
     - `tsfleet ingest`
     - `tsfleet ingest --json`
     """
-    with common.fleet() as fleet, counted("ingest", quiet=common.json) as show:
+    with common.fleet() as fleet, shown("ingest", quiet=common.json) as show:
         report = fleet.ingest(progress=show)
     return finish_ingest(report, as_json=common.json)
 

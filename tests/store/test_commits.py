@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from store import FixedClock, Store, StoreError
+from store import Commit, FixedClock, Store, StoreError
 from store.errors import CommitConflict, NotFound, SchemaMismatch
 from tests.store.rows import HOUR, START, insert, reading, readings, replace, values
 
@@ -83,17 +84,17 @@ def test_a_transaction_ends_with_its_commit(store: Store) -> None:
 
 
 @pytest.mark.parametrize("rows", [[run_row("1")], pa.Table.from_pylist([run_row("1")])], ids=["mappings", "arrow"])
-def test_a_repeated_commit_id_is_harmless_and_another_payload_is_refused(store: Store, rows: object) -> None:
-    def commit(more: float) -> object:
+def test_a_repeated_commit_id_is_harmless_and_another_payload_is_refused(store: Store, rows: Any) -> None:
+    def commit(more: float) -> Commit:
         txn = store.begin(commit_id="forecast/2024-06-01/0/7")
-        txn.insert("runs", rows)  # type: ignore[arg-type]
+        txn.insert("runs", rows)
         txn.put_blobs([b"model"])
         txn.insert("metrics", [{"run_id": "1", "name": "mae", "value": more}])
         return txn.commit()
 
     first, again = commit(1.0), commit(1.0)
-    assert (first.repeated, again.repeated) == (False, True)  # type: ignore[attr-defined]
-    assert (first.snapshot, first.at, first.written) == (again.snapshot, again.at, again.written)  # type: ignore[attr-defined]
+    assert (first.repeated, again.repeated) == (False, True)
+    assert (first.snapshot, first.at, first.written) == (again.snapshot, again.at, again.written)
     assert store.committed("forecast/2024-06-01/0/7") == 1
     assert store.committed("another") is None
     with pytest.raises(CommitConflict):
@@ -112,17 +113,17 @@ def test_marks_belong_to_their_commit(store: Store) -> None:
 
 
 def test_promotion_compares_and_sets(store: Store) -> None:
-    def promote(asset: str, version: str, expected: str | None) -> object:
+    def promote(asset: str, version: str, expected: str | None) -> Commit:
         txn = store.begin()
         row = {"asset_id": asset, "product": "default", "version_id": version, "since": START}
         txn.promote([row], [expected], [{"asset_id": asset, "product": "default", "verdict": "promoted"}])
         return txn.commit()
 
-    assert promote("a", "v1", None).conflicts == ()  # type: ignore[attr-defined]
+    assert promote("a", "v1", None).conflicts == ()
     lost = promote("a", "v2", None)
-    assert [(c.asset_id, c.expected, c.found) for c in lost.conflicts] == [("a", None, "v1")]  # type: ignore[attr-defined]
-    assert lost.written == {"decisions": 1}  # type: ignore[attr-defined]
-    assert promote("a", "v3", "v1").conflicts == ()  # type: ignore[attr-defined]
+    assert [(c.asset_id, c.expected, c.found) for c in lost.conflicts] == [("a", None, "v1")]
+    assert lost.written == {"decisions": 1}
+    assert promote("a", "v3", "v1").conflicts == ()
     assert store.table("champions", columns=["version_id"]).to_pylist() == [{"version_id": "v3"}]
     assert store.at(1).table("champions", columns=["version_id"]).to_pylist() == [{"version_id": "v1"}]
     verdicts = store.sql("select verdict from decisions__v order by _v").rows()
@@ -130,7 +131,7 @@ def test_promotion_compares_and_sets(store: Store) -> None:
 
 
 def test_a_conflict_keeps_the_rest_of_a_bulk_promotion(store: Store) -> None:
-    def promote(versions: dict[str, str], expected: list[str | None]) -> object:
+    def promote(versions: dict[str, str], expected: list[str | None]) -> Commit:
         txn = store.begin()
         keys = [{"asset_id": asset, "product": "default"} for asset in versions]
         champions = [{**key, "version_id": version} for key, version in zip(keys, versions.values(), strict=True)]
@@ -139,7 +140,7 @@ def test_a_conflict_keeps_the_rest_of_a_bulk_promotion(store: Store) -> None:
 
     promote({"b": "v0"}, [None])
     done = promote({"a": "v1", "b": "v1", "c": "v1"}, [None, None, None])
-    assert [c.asset_id for c in done.conflicts] == ["b"]  # type: ignore[attr-defined]
+    assert [c.asset_id for c in done.conflicts] == ["b"]
     rows = store.table("champions", columns=["asset_id", "version_id"]).to_pylist()
     assert [tuple(row.values()) for row in rows] == [("a", "v1"), ("b", "v0"), ("c", "v1")]
 

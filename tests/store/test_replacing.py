@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -173,6 +177,34 @@ def test_writers_of_the_same_keys_at_once_leave_one_row_a_key(store: Store) -> N
     assert store.table("scores").num_rows == 1
     newest = store.sql("select y from actuals_all__v where valid_time = $t order by _v desc limit 1", {"t": START})
     assert values(store)[0] == newest.rows()[0]["y"]
+
+
+class Meddler(FixedClock):
+    """A clock that, each time it is asked while it has something to do, lets another writer commit first."""
+
+    acts: list[Callable[[], object]]
+
+    def now(self) -> datetime:
+        if getattr(self, "acts", None):
+            self.acts.pop()()
+        return super().now()
+
+
+@pytest.mark.parametrize("times", [1, 2, 3])
+@pytest.mark.parametrize("count", [1, 6_000])
+def test_a_look_up_that_another_commit_made_stale_is_done_again(tmp_path: Path, times: int, count: int) -> None:
+    clock = Meddler(START)
+    with Store.open(tmp_path / "s", clock=clock) as mine, Store.open(tmp_path / "s") as others:
+        rows = [reading(f"a{i:04d}", 0, 1.0) for i in range(count)]
+        meant = [reading(f"a{i:04d}", 0, 2.0) for i in range(count)]
+        clock.acts = [partial(meddle, others, rows, float(y)) for y in range(times)]
+        assert replace(mine, "actuals", meant).snapshot == times + 1
+        assert mine.table("actuals", columns=["y"]).column("y").to_pylist() == [2.0] * count
+        assert mine.table("actuals_all").num_rows == (times + 1) * count
+
+
+def meddle(store: Store, rows: list[dict[str, Any]], y: float) -> None:
+    replace(store, "actuals", [row | {"y": -y} for row in rows])
 
 
 def test_the_register_shows_what_is_in_force(store: Store, clock: FixedClock) -> None:

@@ -51,7 +51,8 @@ def test_every_kind_of_column_comes_back(store: Store, rows: int) -> None:
     local = timezone(timedelta(hours=2))
     score = {
         "asset_id": "a", "product": "p", "role": "r", "truth": "latest", "lead_bucket": "0-1h",
-        "perfect_foresight": True, "day": date(1969, 12, 31), "n": 2**62 + 1, "points": 17, "covered_80": 1, "pinball_sum_q025": 0.5,
+        "perfect_foresight": True, "day": date(1969, 12, 31), "n": 2**62 + 1, "points": 17, "covered_80": 1,
+        "pinball_sum_q025": 0.5,
     }  # fmt: skip
     insert(store, "scores", [score] * rows)
     run = {

@@ -13,7 +13,7 @@ import pytest
 pytestmark = pytest.mark.slow
 
 Ran: TypeAlias = tuple[Path, subprocess.CompletedProcess[str]]
-RECIPES = ("weekly_naive", "holt_winters", "autoreg", "ridge", "gbm")
+RECIPES = ("weekly_naive", "theta", "autoreg", "ridge", "gbm")
 TABLES = ("actuals", "covariates", "runs", "versions", "champions", "forecasts", "scores", "decisions")
 
 

@@ -1,0 +1,458 @@
+"""The main job on a small fleet: judge, decide, train, forecast, score; against pandas, against itself, against a twin.
+
+Fourteen assets of thirty days in Paris; the day that is held back is the one on which the clocks go forward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from fleet import Fleet
+from fleet.outcome import Report
+from store.clock import FixedClock
+from tests.walks.small import counts, fleet_in, hourly, without_ids
+
+TZ = "Europe/Paris"
+BEGIN = pd.Timestamp("2024-03-01", tz=TZ)
+END = BEGIN + pd.Timedelta(days=30)
+ASSETS = tuple(f"plant-{number:02d}" for number in range(14))
+
+CONFIG = """
+[fleet]
+name = "cycle"
+timezone = "Europe/Paris"
+horizon = 24
+seasons = [24, 168]
+quantiles = [0.1, 0.5, 0.9]
+seed = 11
+
+[recipes.day]
+adapter = "seasonal_naive"
+season = 24
+
+[recipes.week]
+adapter = "seasonal_naive"
+season = 168
+
+[recipes.level]
+adapter = "MODELS:Level"
+window = 48
+
+[train]
+workers = 1
+fallback = ["day"]
+
+[backtest]
+origins = 4
+
+[promotion]
+min_points = 24
+"""
+
+LEVEL = '''
+"""A user's own model: the level of the last days, spread by what was seen, shaken by the seed."""
+import json
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    window: int = 24
+
+    def fit(self, y, X, task):
+        known = y.to_numpy()[np.isfinite(y.to_numpy())][-self.window :]
+        return Learnt(self.window, float(known.std()), float(np.random.default_rng(task.seed).normal()))
+
+    def load(self, blob):
+        return Learnt(**json.loads(blob))
+
+
+@dataclass(frozen=True)
+class Learnt:
+    window: int
+    spread: float
+    shake: float
+
+    def save(self):
+        return json.dumps(asdict(self)).encode()
+
+    def predict(self, y, X, task):
+        known = y.to_numpy()[np.isfinite(y.to_numpy())][-self.window :]
+        mean = np.full(task.horizon, known.mean() + 0.1 * self.shake)
+        return task.frame(mean, {q: mean + (q - 0.5) * 2 * self.spread for q in task.quantiles})
+'''
+
+DETERMINISTIC = ("forecasts", "scores", "scales", "runs", "metrics", "versions", "champions", "decisions")
+
+
+def data(days: int) -> pd.DataFrame:
+    return hourly(ASSETS, days, begin=BEGIN)
+
+
+def next_day() -> pd.DataFrame:
+    """What arrives a day later: the whole window again, as a daily export would have it."""
+    frame = data(32)
+    return frame[(frame["ds"] >= END - pd.Timedelta(days=3)) & (frame["ds"] < END + pd.Timedelta(hours=24))]
+
+
+def everything() -> pd.DataFrame:
+    """All actuals of a cycle."""
+    return pd.concat([data(30), next_day()]).drop_duplicates(["unique_id", "ds"])
+
+
+def later(fleet: Fleet) -> None:
+    assert isinstance(fleet.clock, FixedClock)
+    fleet.clock.advance(hours=1)
+
+
+def cycle(fleet: Fleet, *, actuals: pd.DataFrame | None = None, workers: int | None = None) -> dict[str, Report]:
+    """Thirty days in, a forecast out, the next day in, scores out."""
+    fleet.ingest(data(30))
+    reports = {}
+    verbs: dict[str, Callable[[], Report]] = {
+        "backtest": lambda: fleet.backtest(workers=workers),
+        "train": lambda: fleet.train(promote=True, workers=workers),
+        "forecast": lambda: fleet.forecast(workers=workers),
+        "score": fleet.score,
+    }
+    for name, verb in verbs.items():
+        if name == "score":
+            fleet.ingest(next_day() if actuals is None else actuals)
+        later(fleet)
+        reports[name] = verb()
+    return reports
+
+
+@dataclass(frozen=True)
+class Done:
+    fleet: Fleet
+    reports: dict[str, Report]
+
+    def frame(self, table: str) -> pd.DataFrame:
+        return self.fleet.store.table(table).to_pandas()
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Done]:
+    """A fleet after one cycle; tests that use it leave it as it is."""
+    with fleet_in(tmp_path_factory.mktemp("cycle"), CONFIG, LEVEL) as fleet:
+        yield Done(fleet, cycle(fleet))
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    with fleet_in(tmp_path / "own", CONFIG, LEVEL) as made:
+        yield made
+
+
+# -- what a cycle leaves behind ------------------------------------------------------------------------------------
+
+
+def test_every_asset_is_judged_trained_and_forecast(done: Done) -> None:
+    assert {name: (report.ok, report.clean) for name, report in done.reports.items()} == dict.fromkeys(
+        ("backtest", "train", "forecast", "score"), (len(ASSETS), True)
+    )
+    rows = counts(done.fleet.store)
+    assert rows["runs"] == len(ASSETS) * (3 + 1)
+    assert rows["versions"] == rows["champions"] == rows["decisions"] == len(ASSETS)
+    assert rows["forecasts"] == len(ASSETS) * 24 * (3 * 4 + 1)
+    assert rows["outcomes"] == len(ASSETS) * 4
+
+
+def test_backtests_stand_on_the_last_days_that_have_actuals_at_the_same_local_time(done: Done) -> None:
+    frame = done.frame("forecasts").query("role == 'backtest'")
+    issues = sorted(frame["issue_time"].dt.tz_convert(TZ).unique())
+    assert issues == [END - pd.Timedelta(days=number) for number in (4, 3, 2, 1)]
+    assert (frame["valid_time"] == frame["issue_time"] + pd.to_timedelta(frame["step"] - 1, unit="h")).all()
+
+
+def test_a_rule_says_in_the_backtest_what_it_would_have_said_in_life(done: Done) -> None:
+    """`day` at a step is the actual of 24 hours before; no clock changes inside the origins' days."""
+    frame = done.frame("forecasts").query("role == 'backtest' and recipe == 'day'")
+    actuals = data(30).set_index(["unique_id", "ds"])["y"]
+    before = frame["valid_time"] - pd.Timedelta(hours=24)
+    expected = actuals.loc[list(zip(frame["asset_id"], before, strict=True))].to_numpy()
+    np.testing.assert_array_equal(frame["mean"].to_numpy(), expected)
+
+
+def test_the_champion_is_the_recipe_with_the_lowest_error(done: Done) -> None:
+    judged = errors(done.frame("forecasts").query("role == 'backtest'"), data(30))
+    best = judged.groupby(["asset_id", "recipe"])["size"].mean().unstack().idxmin(axis=1)
+    champions = done.frame("champions").set_index("asset_id")["recipe"]
+    assert champions.to_dict() == best.to_dict()
+    assert set(best) == {"day", "week", "level"}, "a fleet on which one recipe wins everywhere shows nothing"
+
+
+def test_decisions_say_by_how_much(done: Done) -> None:
+    judged = errors(done.frame("forecasts").query("role == 'backtest'"), data(30))
+    mae = judged.groupby(["asset_id", "recipe"])["size"].mean()
+    for row in done.frame("decisions").to_dict("records"):
+        assert (row["verdict"], row["champion"], row["metric"], row["n"]) == ("promoted", None, "mae", 4 * 24)
+        assert row["challenger_value"] == pytest.approx(mae[row["asset_id"], row["challenger"]], rel=1e-9)
+
+
+def test_issued_forecasts_name_the_version_that_made_them(done: Done) -> None:
+    issued = done.frame("forecasts").query("role != 'backtest'")
+    assert len(issued) == len(ASSETS) * 24
+    assert set(issued["role"]) == {"champion"}
+    assert (issued["issue_time"] == END).all()
+    versions = done.frame("versions").set_index("version_id")
+    for column in ("asset_id", "recipe", "recipe_hash", "run_id"):
+        assert (issued[column].to_numpy() == versions.loc[issued["version_id"], column].to_numpy()).all()
+
+
+def test_quantiles_come_from_the_model_that_has_them(done: Done) -> None:
+    frame = done.frame("forecasts")
+    level = frame["recipe"] == "level"
+    assert frame.loc[level, ["q10", "q50", "q90"]].notna().all().all()
+    assert frame.loc[~level, ["q10", "q50", "q90"]].isna().all().all()
+
+
+# -- scores against pandas -----------------------------------------------------------------------------------------
+
+
+def errors(forecasts: pd.DataFrame, actuals: pd.DataFrame) -> pd.DataFrame:
+    """Every forecast beside its actual."""
+    frame = forecasts.merge(
+        actuals.rename(columns={"unique_id": "asset_id", "ds": "valid_time"}), on=["asset_id", "valid_time"]
+    )
+    frame["e"] = frame["mean"] - frame["y"]
+    frame["size"] = frame["e"].abs()
+    return frame
+
+
+CELL = ["asset_id", "recipe", "version_id", "role", "day", "lead_bucket"]
+
+
+def recomputed(forecasts: pd.DataFrame, actuals: pd.DataFrame) -> pd.DataFrame:
+    """The cells by pandas, one definition after the other."""
+    frame = errors(forecasts, actuals)
+    frame["day"] = frame["valid_time"].dt.tz_convert(TZ).dt.date
+    hours = (frame["valid_time"] - frame["issue_time"]) / pd.Timedelta(hours=1)
+    labels = ["0-1h", "1-6h", "6-24h", "1-2d", "2-7d", "7d+"]
+    frame["lead_bucket"] = pd.cut(hours, [-1, 1, 6, 24, 48, 168, 1e9], right=False, labels=labels).astype(str)
+    y, mean = frame["y"], frame["mean"]
+    frame["n"] = 1.0
+    frame["sum_e"], frame["sum_abs_e"], frame["sum_sq_e"], frame["sum_abs_y"] = (
+        frame["e"],
+        frame["size"],
+        frame["e"] ** 2,
+        y.abs(),
+    )
+    frame["sum_smape"] = 2 * frame["size"] / (y.abs() + mean.abs())
+    for level in (10, 50, 90):
+        short = y - frame[f"q{level}"]
+        frame[f"pinball_sum_q{level}"] = np.maximum(level / 100 * short, (level / 100 - 1) * short)
+    inside = (y >= frame["q10"]) & (y <= frame["q90"])
+    frame["covered_80"] = inside.astype(float).where(frame["q10"].notna())
+    frame["width_sum_80"] = frame["q90"] - frame["q10"]
+    outside = (frame["q10"] - y).clip(lower=0) + (y - frame["q90"]).clip(lower=0)
+    frame["winkler_sum_80"] = frame["width_sum_80"] + 2 / 0.2 * outside
+    sums = [name for name in frame if name == "n" or "sum_" in name or name.startswith("covered")]
+    return frame.groupby(CELL)[sums].sum(min_count=1).sort_index()
+
+
+def same_cells(found: pd.DataFrame, expected: pd.DataFrame) -> None:
+    found = found.set_index(CELL)[expected.columns].astype(float).sort_index()
+    pd.testing.assert_frame_equal(found, expected.astype(float), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("role", ["backtest", "champion"])
+def test_scores_are_what_pandas_makes_of_forecasts_and_actuals(done: Done, role: str) -> None:
+    forecasts, scores = (done.frame(name).query("role == @role") for name in ("forecasts", "scores"))
+    expected = recomputed(forecasts, everything())
+    assert expected["n"].sum() == len(forecasts) > 0
+    same_cells(scores, expected)
+
+
+@pytest.mark.parametrize("role", ["backtest", "live"])
+def test_the_leaderboard_is_what_pandas_makes_of_them(done: Done, role: str) -> None:
+    frame = errors(done.frame("forecasts"), everything())
+    frame = frame[(frame["role"] == "backtest") == (role == "backtest")]
+    by_asset = frame.groupby(["recipe", "asset_id"])["size"].mean()
+    scale = done.frame("scales").query("season == 24")
+    origin = END - pd.Timedelta(days=4 if role == "backtest" else 0)
+    scale = scale[scale["origin"] == origin].set_index("asset_id")["scale_abs"]
+    mase = by_asset / scale.reindex(by_asset.index, level="asset_id")
+    board = done.fleet.leaderboard(role=role, metrics=["mae", "mase_24"]).rows()
+    assert [row["recipe"] for row in board] == by_asset.groupby("recipe").mean().sort_values().index.to_list()
+    for row in board:
+        assert row["mae"] == pytest.approx(by_asset[row["recipe"]].mean(), rel=1e-9)
+        assert row["mase_24"] == pytest.approx(mase[row["recipe"]].mean(), rel=1e-9)
+        assert row["n"] == (frame["recipe"] == row["recipe"]).sum()
+        assert row["undefined"] == 0
+
+
+def test_the_scale_is_the_seasonal_step_of_all_history_before_the_first_origin(done: Done) -> None:
+    scales = done.frame("scales").set_index(["asset_id", "origin", "season"])
+    for asset in ASSETS[:3]:
+        for origin in (END - pd.Timedelta(days=4), END):
+            y = data(30).query("unique_id == @asset and ds < @origin")["y"]
+            step = y.diff(24).dropna()
+            row = scales.loc[(asset, origin.tz_convert("UTC"), 24)]
+            assert row["scale_abs"] == pytest.approx(step.abs().mean(), rel=1e-12)
+            assert row["scale_sq"] == pytest.approx((step**2).mean(), rel=1e-12)
+
+
+# -- again ---------------------------------------------------------------------------------------------------------
+
+
+def test_repeated_verbs_change_nothing(fleet: Fleet) -> None:
+    cycle(fleet)
+    # What has just arrived makes a new backtest and a new training due; after those nothing is.
+    for verb in (lambda: fleet.train(promote=True), fleet.forecast):
+        later(fleet)
+        verb()
+    before, head = {name: fleet.store.table(name) for name in DETERMINISTIC}, fleet.store.head()
+    repeats: tuple[Callable[[], Report], ...] = (
+        fleet.backtest,
+        lambda: fleet.train(promote=True),
+        fleet.train,
+        fleet.forecast,
+        fleet.score,
+    )
+    for verb in repeats:
+        later(fleet)
+        report = verb()
+        assert (report.skipped, report.ok, report.rows) == (len(ASSETS), 0, {})
+    fleet.ingest(next_day())
+    assert fleet.store.head() == head
+    for name, table in before.items():
+        assert fleet.store.table(name).equals(table), name
+
+
+def test_forecasts_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
+    rows = {}
+    for workers in (1, 2):
+        with fleet_in(tmp_path / f"with-{workers}", CONFIG, LEVEL) as fleet:
+            reports = cycle(fleet, workers=workers)
+            assert all(report.clean for report in reports.values())
+            rows[workers] = {name: without_ids(fleet.store, name) for name in DETERMINISTIC}
+    assert all(len(found) > 0 for found in rows[1].values())
+    assert {name: len(found) for name, found in rows[1].items()} == {
+        name: len(found) for name, found in rows[2].items()
+    }
+    for name in DETERMINISTIC:
+        assert rows[1][name] == rows[2][name], name
+
+
+# -- revisions -----------------------------------------------------------------------------------------------------
+
+
+def test_a_revised_actual_recomputes_its_cells_and_no_others(fleet: Fleet, tmp_path: Path) -> None:
+    cycle(fleet)
+    cells = "select asset_id, day, lead_bucket, _v from scores__v where role = 'champion' order by all"
+    before = fleet.store.sql(cells).df()
+    revised = next_day()
+    at = (revised["unique_id"] == ASSETS[3]) & (revised["ds"] == END + pd.Timedelta(hours=7))
+    revised.loc[at, "y"] += 5.0
+    fleet.ingest(revised)
+    later(fleet)
+    report = fleet.score()
+    assert (report.ok, report.skipped) == (1, len(ASSETS) - 1)
+    after = fleet.store.sql(cells).df()
+    touched = after[after["_v"] != before["_v"]]
+    assert set(zip(touched["asset_id"], touched["day"].astype(str), strict=True)) == {(ASSETS[3], "2024-03-31")}
+    assert len(touched) == 3
+    with fleet_in(tmp_path / "scratch", CONFIG, LEVEL) as scratch:
+        cycle(scratch, actuals=revised)
+        for name in ("scores", "forecasts"):
+            assert without_ids(fleet.store, name) == without_ids(scratch.store, name)
+
+
+def test_an_actual_that_is_taken_back_leaves_its_cell(fleet: Fleet) -> None:
+    """Of the cell `0-1h` its only point is taken back, of `1-6h` one of five."""
+    cycle(fleet)
+    revised = next_day()
+    gone = (revised["unique_id"] == ASSETS[3]) & revised["ds"].isin([END, END + pd.Timedelta(hours=2)])
+    revised.loc[gone, "y"] = np.nan
+    fleet.ingest(revised)
+    later(fleet)
+    fleet.score()
+    rows = fleet.store.sql(
+        "select lead_bucket, n from scores where role = 'champion' and asset_id = $asset order by lead_bucket",
+        {"asset": ASSETS[3]},
+    ).rows()
+    assert [row["n"] for row in rows if row["lead_bucket"] == "1-6h"] == [4]
+    assert sum(row["n"] for row in rows) == 22
+    live = fleet.leaderboard(role="live", by="lead", select=[ASSETS[3]], metrics=["mae"]).rows()
+    assert {row["lead"]: row["n"] for row in live if row["mae"] is not None} == {"1-6h": 4, "6-24h": 18}
+
+
+# -- issued again --------------------------------------------------------------------------------------------------
+
+
+def test_a_reissue_keeps_both_and_publishes_the_newer(fleet: Fleet) -> None:
+    cycle(fleet)
+    first = fleet.store.table("published")
+    head = fleet.store.head()
+    later(fleet)
+    report = fleet.forecast(issue_time=END.to_pydatetime())
+    assert (report.skipped, fleet.store.head()) == (len(ASSETS), head)
+    later(fleet)
+    fleet.forecast(issue_time=END.to_pydatetime(), reissue=True)
+    published = fleet.store.table("published")
+    assert published.num_rows == first.num_rows == len(ASSETS) * 24
+    assert set(published["created_at"].to_pylist()) == {fleet.clock.now()}
+    assert fleet.store.at(head).table("published").equals(first), "the first issue is history"
+    # The same versions at the same issue time say the same.
+    assert published["mean"].equals(first["mean"])
+
+
+def test_another_version_at_the_same_issue_time_stands_beside_the_first(fleet: Fleet) -> None:
+    cycle(fleet)
+    first = fleet.store.table("forecasts", where={"role": "champion"})
+    later(fleet)
+    fleet.train(recipes=["day"], judge=False, force=True)
+    later(fleet)
+    fleet.promote("day")
+    later(fleet)
+    fleet.forecast(issue_time=END.to_pydatetime(), reissue=True)
+    assert fleet.store.table("forecasts", where={"role": "champion"}).num_rows == 2 * first.num_rows
+    published = fleet.store.table("published").to_pandas()
+    assert len(published) == len(ASSETS) * 24
+    assert not published.duplicated(["asset_id", "product", "issue_time", "valid_time"]).any()
+    assert set(published["recipe"]) == {"day"}
+    assert set(published["version_id"]) == set(fleet.store.table("champions")["version_id"].to_pylist())
+
+
+# -- a champion is not displaced unheard ---------------------------------------------------------------------------
+
+
+def test_training_one_recipe_weighs_it_against_the_champion(fleet: Fleet) -> None:
+    """`week` is judged last and named alone; where the champion is better it must stay."""
+    fleet.ingest(data(30))
+    fleet.train(recipes=["day", "level"], promote=True)
+    before = dict(fleet.store.sql("select asset_id, recipe from champions").df().to_numpy().tolist())
+    later(fleet)
+    fleet.train(recipes=["week"], promote=True)
+    after = dict(fleet.store.sql("select asset_id, recipe from champions").df().to_numpy().tolist())
+    judged = errors(fleet.store.table("forecasts").to_pandas().query("role == 'backtest'"), data(30))
+    mae = judged.groupby(["asset_id", "recipe"])["size"].mean()
+    for asset in ASSETS:
+        held = mae[asset, before[asset]]
+        assert after[asset] == ("week" if 1 - mae[asset, "week"] / held > 0.02 else before[asset])
+    assert set(before.values()) == {"day", "level"}
+    assert set(after.values()) == {"day", "level", "week"}
+
+
+@pytest.mark.slow
+def test_boosting_in_two_processes_says_what_it_says_in_one(tmp_path: Path) -> None:
+    boosting = CONFIG.replace(
+        "[train]\n", '[recipes.gbm]\nadapter = "lightgbm"\nlags = [24, 25, 168]\nrounds = 20\n\n[train]\n'
+    )
+    rows = {}
+    for workers in (1, 2):
+        with fleet_in(tmp_path / f"with-{workers}", boosting, LEVEL) as fleet:
+            cycle(fleet, workers=workers)
+            rows[workers] = {name: without_ids(fleet.store, name) for name in DETERMINISTIC}
+    assert any("'gbm'" in row for row in rows[1]["forecasts"])
+    assert rows[1] == rows[2]
