@@ -273,13 +273,12 @@ class Fingerprints:
     def of(self, member: Member, recipe: Recipe) -> str:
         """Equal fingerprints give equal results."""
         asset = self._loaded.assets[member.asset_id]
-        static = {key: value for key, value in member.static.items() if key != "peer_mean"}
         parts = [
             self._kind,
             recipe.recipe_hash,
             recipe.library_version,
             self._settings[member.settings],
-            json.dumps(static, sort_keys=True, default=str),
+            json.dumps(member.static, sort_keys=True, default=str),
             digest(self._loaded.panel.slice(asset.span)),
             *self._covariates(asset, recipe),
         ]

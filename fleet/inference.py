@@ -7,6 +7,7 @@ both.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,8 @@ from fleet.judging import Finished
 from fleet.ledger import Ledger
 from fleet.outcome import Cause, Failed, Outcome, Report
 from fleet.plan import Item, Link, Recipe
-from fleet.population import Loaded, Member, Population
+from fleet.population import Loaded, Member, Population, peer_levels
+from store.clock import to_micros
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
@@ -60,6 +62,8 @@ def forecast(
     there = set() if reissue or not issues else _issued(snapshot, issues.values())
     versions, recipes = _versions(driver, snapshot, people)
     blamed = {row["asset_id"]: row for row in snapshot.sql(BLAMED).rows()}
+    newcomers = {m.asset_id: issues[m.asset_id] for m in people.members if _is_new(m, issues[m.asset_id])}
+    levels = {issue: peer_levels(snapshot, issue) for issue in set(newcomers.values())}
 
     def plan(loaded: Loaded) -> Callable[[Member], Item | None]:
         def item(member: Member) -> Item | None:
@@ -67,8 +71,11 @@ def forecast(
             if (member.asset_id, issue) in there:
                 ledger.add(None, [Outcome(asset_id=member.asset_id, status="skipped")])
                 return None
+            asset = loaded.assets[member.asset_id]
+            if member.asset_id in newcomers:
+                asset = replace(asset, static={**asset.static, "peer_mean": levels[issue].get(asset.static.get("kind"))})
             return Item(
-                asset=loaded.assets[member.asset_id],
+                asset=asset,
                 settings=member.settings,
                 recipes=(),
                 fingerprints=(),
@@ -81,6 +88,11 @@ def forecast(
     for chunk, finished in driver.run(issue_chunk, snapshot, people, plan, recipes, lost):
         ledger.add(finished, _outcomes(chunk, finished, blamed))
     return ledger.close(interrupted=driver.interrupt.asked())
+
+
+def _is_new(member: Member, issue: int) -> bool:
+    """Whether no reading of the asset can be known at the issue time, so that only its peers tell what to expect."""
+    return member.first_reading is None or to_micros(member.first_reading) >= issue
 
 
 def _issues(people: Population, issue_time: datetime | None) -> dict[str, int]:

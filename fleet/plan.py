@@ -45,8 +45,11 @@ class Recipe:
 
     @property
     def learns(self) -> bool:
-        """Whether a fit leaves anything to keep; a rule that learns nothing needs no version to stand in."""
-        return getattr(self.forecaster, "codec", "") != "none"
+        """Whether a fit leaves anything to keep; a rule that learns nothing needs no version to stand in.
+
+        One that looks at covariates needs its run, which says whether it saw their future.
+        """
+        return getattr(self.forecaster, "codec", "") != "none" or self.sees_any
 
     @property
     def sees_any(self) -> bool:

@@ -13,13 +13,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from fleet.config import AssetConfig, FleetConfig
 from fleet.errors import NothingSelected
 from fleet.frames import AssetRows, Covariate, Panel, Span, interval_end, panel_of, spans
 from fleet.plan import Judgement, Settings
+from store.clock import from_micros
 from store.clock import to_micros
 
 if TYPE_CHECKING:
@@ -28,13 +28,20 @@ if TYPE_CHECKING:
 BATCH_ROWS = 2_000_000
 
 SUMMARY = """
-select a.asset_id, coalesce(d.n, 0) as n, d.last_reading, d.last_row, d.level, to_json(a)::varchar as register
+select a.asset_id, coalesce(d.n, 0) as n, d.first_reading, d.last_reading, d.last_row, to_json(a)::varchar as register
 from assets a left join (
-    select asset_id, count(*) as n, max(valid_time) filter (where isfinite(y)) as last_reading,
-           max(valid_time) as last_row, avg(y) filter (where isfinite(y)) as level
+    select asset_id, count(*) as n, max(valid_time) as last_row, min(valid_time) filter (where isfinite(y)) as first_reading,
+           max(valid_time) filter (where isfinite(y)) as last_reading
     from actuals group by asset_id) d using (asset_id)
 where a.state is distinct from 'retired'
 order by a.asset_id
+"""
+# Averages in the order of time: else their last bits would depend on the number of threads.
+LEVELS = """
+select a.kind, median(d.level) as level from assets a join (
+    select asset_id, avg(y order by valid_time) as level from actuals
+    where isfinite(y) and available_at <= $issue group by asset_id
+) d using (asset_id) group by a.kind
 """
 LINKS = "select asset_id, name, series_id from links order by asset_id, name, series_id"
 
@@ -49,7 +56,8 @@ class Member:
         rows: actuals stored.
         data_end: end of the interval of its last finite reading, of its last row where none is finite;
             UTC microseconds, None without rows.
-        static: register facts, and `peer_mean`, the median level of its peers.
+        first_reading: start of the interval of its first finite reading.
+        static: register facts.
     """
 
     asset_id: str
@@ -57,6 +65,7 @@ class Member:
     settings: int
     rows: int
     data_end: int | None
+    first_reading: datetime | None
     static: Mapping[str, object]
 
 
@@ -78,7 +87,6 @@ def population(snapshot: Snapshot, config: FleetConfig, *, select: Sequence[str]
     if not found:
         raise NothingSelected("the store holds no asset", hint="tsfleet ingest brings them in")
     wanted = _wanted(snapshot, [row["asset_id"] for row in found], select, where)
-    peers = _peer_levels(found)
     settings: dict[Settings, int] = {}
     members = []
     for row in found:
@@ -94,8 +102,8 @@ def population(snapshot: Snapshot, config: FleetConfig, *, select: Sequence[str]
                 settings=number,
                 rows=row["n"],
                 data_end=_data_end(row["last_reading"] or row["last_row"], resolved),
-                static={k: v for k, v in resolved.static.items() if v is not None}
-                | {"peer_mean": peers.get(register.get("kind"))},
+                first_reading=row["first_reading"],
+                static={k: v for k, v in resolved.static.items() if v is not None},
             )
         )
     return Population(members=tuple(members), settings=tuple(settings))
@@ -137,13 +145,12 @@ def _wanted(snapshot: Snapshot, ids: Sequence[str], select: Sequence[str], where
     return wanted
 
 
-def _peer_levels(found: Sequence[Mapping[str, Any]]) -> dict[str | None, float]:
-    """Median level of the assets of each kind: what an asset without a single reading can be expected to be like."""
-    levels: dict[str | None, list[float]] = {}
-    for row in found:
-        if row["level"] is not None and np.isfinite(row["level"]):
-            levels.setdefault(json.loads(row["register"]).get("kind"), []).append(row["level"])
-    return {kind: float(np.median(values)) for kind, values in levels.items()}
+def peer_levels(snapshot: Snapshot, issue: int) -> dict[object, float]:
+    """By kind the median level of its assets, from what was known at an issue time (UTC microseconds).
+
+    What an asset without a single reading can be expected to be like.
+    """
+    return {row["kind"]: row["level"] for row in snapshot.sql(LEVELS, {"issue": from_micros(issue)}).rows()}
 
 
 def _data_end(last: datetime | None, config: AssetConfig) -> int | None:

@@ -1,8 +1,8 @@
 """The verb `score`: what was forecast beside what happened, as sums that any window can be made of later.
 
 A cell is one asset, version, role, local day and lead bucket. A cell is computed again, whole, when an actual or a
-forecast in it is newer than the watermark; cells and watermark are one commit, so that nothing is counted twice and
-nothing lost.
+forecast in it is newer than the watermark; one whose last actual was taken back counts nothing from then on. Cells and
+watermark are one commit, so that nothing is counted twice and nothing lost.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ with issued as (
 )
 select distinct i.asset_id, i.day from issued i
 join actuals__v a on a.asset_id = i.asset_id and a.valid_time = i.valid_time
-where (a._v > $seen or i._v > $seen) and isfinite(a.y)
+where a._v > $seen or (i._v > $seen and isfinite(a.y))
 """
 ROWS = """
 select f.*, a.y, a._v as actuals_v, t.capacity, 'latest' as truth, s.day,
@@ -43,6 +43,18 @@ left join assets t on t.asset_id = f.asset_id
 left join runs r on r.run_id = f.run_id
 where f.role <> 'backtest' and isfinite(a.y)
 order by f.asset_id, f.issue_time, f.valid_time
+"""
+# Cells that have lost their last actual, which was taken back.
+EMPTIED = """
+select s.asset_id, s.product, s.recipe, s.recipe_hash, s.version_id, s.role, s.truth, s.perfect_foresight, s.day,
+       s.lead_bucket
+from scores s join stale d on d.asset_id = s.asset_id and d.day = s.day
+where s.role <> 'backtest' and s.n > 0 and not exists (
+    select 1 from scored c
+    where c.asset_id = s.asset_id and c.product = s.product and c.recipe is not distinct from s.recipe
+      and c.recipe_hash is not distinct from s.recipe_hash and c.version_id is not distinct from s.version_id
+      and c.role = s.role and c.truth = s.truth and c.perfect_foresight is not distinct from s.perfect_foresight
+      and c.day = s.day and c.lead_bucket = s.lead_bucket)
 """
 OPEN = """
 select count(*) as n from forecasts f
@@ -85,4 +97,13 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
 def _cells(snapshot: Snapshot, clocks: pa.Table, stale: pa.Table) -> pa.Table:
     rows = snapshot.sql(ROWS, {}, {"clocks": clocks, "stale": stale}).arrow()
     levels = tuple(sorted(level_of(name) for name in rows.column_names if name[0] == "q" and name[1:].isdigit()))
-    return cells.score_cells(rows, levels=levels)
+    scored = cells.score_cells(rows, levels=levels)
+    emptied = snapshot.sql(EMPTIED, {}, {"stale": stale, "scored": scored}).arrow()
+    if not emptied.num_rows:
+        return scored
+    nothing = {name: pa.repeat(0, emptied.num_rows) for name in (*cells.SUMS, *cells.dynamic_columns(levels))}
+    nothing |= {name: emptied[name] for name in emptied.column_names}
+    nothing["points"] = pa.repeat("0" * 16, emptied.num_rows)
+    nothing["actuals_v"] = pa.repeat(snapshot.id, emptied.num_rows)
+    columns = [nothing[field.name].cast(field.type) for field in scored.schema]
+    return pa.concat_tables([scored, pa.table(columns, schema=scored.schema)])

@@ -57,7 +57,12 @@ def instant(micros: int) -> str:
 
 def _connect() -> duckdb.DuckDBPyConnection:
     connection = duckdb.connect(":memory:", config=_CONFIG)
-    connection.execute("SET GLOBAL TimeZone = 'UTC'; SET GLOBAL python_enable_replacements = false")
+    # Named by process: what does not fit into memory is put there, and DuckDB takes it away again.
+    spill = Path(tempfile.gettempdir()) / f"tsfleet-spill-{os.getpid()}-{id(connection):x}"
+    connection.execute(
+        "SET GLOBAL TimeZone = 'UTC'; SET GLOBAL python_enable_replacements = false;"
+        f"SET GLOBAL temp_directory = {literal(str(spill))}"
+    )
     return connection
 
 
@@ -66,10 +71,8 @@ class Engine:
 
     def __init__(self, folder: Path) -> None:
         self._segments = str(folder.absolute() / "segments") + os.sep
-        spill = Path(tempfile.gettempdir()) / f"tsfleet-spill-{os.getpid()}-{id(self):x}"
         self._connection = _connect()
         self._connection.execute(
-            f"SET GLOBAL temp_directory = {literal(str(spill))};"
             f"SET GLOBAL allowed_directories = [{literal(self._segments)}];"
             "SET GLOBAL enable_external_access = false; CREATE SCHEMA hot"
         )
@@ -251,12 +254,33 @@ def query_source(sql: str, *, folder: Path) -> pa.RecordBatchReader:
         SourceUnreadable: with DuckDB's reason on one line.
     """
     connection = _connect()
-    try:
+    with _named():
         connection.execute(f"SET GLOBAL file_search_path = {literal(str(folder.absolute()))}")
         relation = connection.sql(sql)
         if relation is None:
             raise SourceUnreadable("the source's SQL has no answer", hint="write one SELECT")
-        return relation.to_arrow_reader()
-    except duckdb.Error as cause:
-        lines = [line for line in str(cause).splitlines() if line.strip()]
-        raise SourceUnreadable(lines[0] if lines else type(cause).__name__) from cause
+        reader = relation.to_arrow_reader()
+    import pyarrow as pa
+
+    return pa.RecordBatchReader.from_batches(reader.schema, _batches(reader))
+
+
+def _batches(reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+    while True:
+        with _named():
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+        yield batch
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """What DuckDB finds wrong with a user's file, also in the middle of it, where it comes as an OSError."""
+    try:
+        yield
+    except (duckdb.Error, OSError) as cause:
+        lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
+        shown = ": ".join(lines[:3]) if "CSV Error" in str(cause) else lines[0] if lines else type(cause).__name__
+        raise SourceUnreadable(shown) from cause

@@ -18,7 +18,7 @@ from pathlib import Path
 from store.errors import ReadOnly, StoreBusy
 
 _FIRST_PAUSE_S = 0.0002
-_LONGEST_PAUSE_S = 0.004
+_LONGEST_PAUSE_S = 0.001
 
 
 class WriterLock:

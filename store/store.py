@@ -79,7 +79,7 @@ class Store:
             NotFound: there is no store and none was to be made.
             FormatTooNew: a newer release wrote the folder.
         """
-        folder = Path(path).absolute()
+        folder = Path(path).resolve()
         if not catalogs.exists(folder):
             if read_only or not create:
                 raise NotFound(f"there is no store in {folder}", hint="open it with create=True to make one")
@@ -115,6 +115,10 @@ class Store:
             )
         if self._closed:
             raise StoreError(f"the store {self.path} is closed", hint="open it again")
+
+    def _writable(self) -> None:
+        if self.read_only:
+            raise ReadOnly(f"{self.path} was opened for reading", hint="open it without read_only=True")
 
     # ---------------------------------------------------------------- reading
 
@@ -203,8 +207,7 @@ class Store:
 
     def _begin(self, *, commit_id: str | None = None, note: str = "", upkeep: bool = True) -> Transaction:
         self._guard()
-        if self.read_only:
-            raise ReadOnly(f"{self.path} was opened for reading", hint="open it without read_only=True")
+        self._writable()
         from store.writing import Transaction
 
         after: Callable[[list[str]], Any] | None = self._flush_swollen if upkeep else None
@@ -232,6 +235,7 @@ class Store:
     def flush(self) -> dict[str, int]:
         """Move hot rows into segments; rows moved per table. No question's answer changes."""
         self._guard()
+        self._writable()
         from store import upkeep
 
         return upkeep.flush(self.path, self._catalog)

@@ -5,12 +5,13 @@ Each check is a row; a trouble comes with what to type.
 
 from __future__ import annotations
 
+import os
 import platform
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fleet.errors import AdapterMissing
+from fleet.errors import AdapterMissing, ConfigInvalid
 from fleet.forecaster import Adapter
 from fleet.registry import ADAPTERS, library_version
 from store.errors import TsfleetError
@@ -51,7 +52,14 @@ def missing_adapters(names: set[str]) -> dict[str, AdapterMissing]:
 def fleet_row(config: Path | None) -> Row:
     """The fleet that a command typed here would use."""
     from fleet import Fleet
+    from fleet.config import find
 
+    environment = os.environ.get("TSFLEET_CONFIG")
+    if config is None and not environment:
+        try:
+            find(Path.cwd())
+        except ConfigInvalid as error:
+            return _row("fleet", "none here", do=error.hint)
     try:
         fleet = Fleet.open(config)
     except TsfleetError as error:

@@ -242,3 +242,12 @@ def test_the_real_command_speaks_on_the_right_streams(typed: Typed) -> None:
     assert done.stderr == ""
     done = subprocess.run([*command, "leaderboard"], check=True, capture_output=True, text=True)
     assert "mae" in done.stdout
+
+
+def test_doctor_finds_nothing_wrong_where_there_is_no_fleet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("TSFLEET_CONFIG", raising=False)
+    assert run(["doctor"]) == Exit.OK
+    assert "tsfleet init" in capsys.readouterr().out

@@ -237,6 +237,10 @@ def test_a_users_files_are_read_relative_to_a_folder(tmp_path: Path) -> None:
     table = reader.read_all()
     assert table.column("x").to_pylist() == [1, 2]
     assert str(table.schema.field("t").type) == "timestamp[us, tz=UTC]"
+    (tmp_path / "bad.csv").write_text("a\n" + "1\n" * 100_000 + "x\n")
+    late = query_source("select * from read_csv('bad.csv', columns = {'a': 'INTEGER'})", folder=tmp_path)
+    with pytest.raises(SourceUnreadable, match="100002"):
+        late.read_all()
     for bad in ("select * from 'missing.parquet'", "selec", "select y from 'a.parquet'"):
         with pytest.raises(SourceUnreadable) as caught:
             query_source(bad, folder=tmp_path / "it's here").read_all()

@@ -194,7 +194,7 @@ def test_the_champion_is_the_recipe_with_the_lowest_error(done: Done) -> None:
 def test_decisions_say_by_how_much(done: Done) -> None:
     judged = errors(done.frame("forecasts").query("role == 'backtest'"), data(30))
     mae = judged.groupby(["asset_id", "recipe"])["size"].mean()
-    for row in done.frame("decisions").to_dict("records"):
+    for row in done.fleet.store.table("decisions").to_pylist():
         assert (row["verdict"], row["champion"], row["metric"], row["n"]) == ("promoted", None, "mae", 4 * 24)
         assert row["challenger_value"] == pytest.approx(mae[row["asset_id"], row["challenger"]], rel=1e-9)
 
@@ -267,7 +267,7 @@ def same_cells(found: pd.DataFrame, expected: pd.DataFrame) -> None:
 
 @pytest.mark.parametrize("role", ["backtest", "champion"])
 def test_scores_are_what_pandas_makes_of_forecasts_and_actuals(done: Done, role: str) -> None:
-    forecasts, scores = (done.frame(name).query("role == @role") for name in ("forecasts", "scores"))
+    forecasts, scores = (frame[frame["role"] == role] for frame in (done.frame("forecasts"), done.frame("scores")))
     expected = recomputed(forecasts, everything())
     assert expected["n"].sum() == len(forecasts) > 0
     same_cells(scores, expected)
