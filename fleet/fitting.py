@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from fleet.errors import NoData, Unsaveable
+from fleet.errors import NoData, TooShort, Unsaveable
 from fleet.frames import History
 from fleet.judging import Finished, ended, run_row, scale_rows
 from fleet.outcome import Failed, attempt
@@ -62,6 +62,8 @@ def _fitted(context: Context, item: Item, recipe: Recipe, history: History) -> t
         raise NoData(f"{item.asset.asset_id} has no row to learn from")
     target = settings.target(end)
     y, X = context.inputs(item.asset, recipe, settings, history, end, target)
+    if not len(y):
+        raise TooShort(f"nothing is known at {target[0]:%Y-%m-%dT%H:%MZ}, the history is too short")
     fitted = recipe.forecaster.fit(y, X, settings.task(target, item.asset.static))
     save: Callable[[], bytes] | None = getattr(fitted, "save", None)
     if save is None:

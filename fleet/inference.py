@@ -73,7 +73,8 @@ def forecast(
                 return None
             asset = loaded.assets[member.asset_id]
             if member.asset_id in newcomers:
-                asset = replace(asset, static={**asset.static, "peer_mean": levels[issue].get(asset.static.get("kind"))})
+                level = levels[issue].get(asset.static.get("kind"))
+                asset = replace(asset, static={**asset.static, "peer_mean": level})
             return Item(
                 asset=asset,
                 settings=member.settings,

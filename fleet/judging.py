@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from fleet import calendar, cells, checks, rows
-from fleet.errors import NoData
+from fleet.errors import NoData, TooShort
 from fleet.forecaster import Fitted
 from fleet.frames import History
 from fleet.metrics import evaluate, parse
@@ -131,6 +131,8 @@ def _judged(
     for issue in issues:
         target = settings.target(issue)
         y, X = context.inputs(item.asset, recipe, settings, history, issue, target)
+        if not len(y):
+            raise TooShort(f"nothing is known at the origin {target[0]:%Y-%m-%dT%H:%MZ}, the history is too short")
         task = settings.task(target, item.asset.static)
         if fitted is None or (settings.judgement and settings.judgement.refit):
             fitted = recipe.forecaster.fit(y, X, task)

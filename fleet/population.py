@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -19,8 +19,7 @@ from fleet.config import AssetConfig, FleetConfig
 from fleet.errors import NothingSelected
 from fleet.frames import AssetRows, Covariate, Panel, Span, interval_end, panel_of, spans
 from fleet.plan import Judgement, Settings
-from store.clock import from_micros
-from store.clock import to_micros
+from store.clock import from_micros, to_micros
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
@@ -30,7 +29,8 @@ BATCH_ROWS = 2_000_000
 SUMMARY = """
 select a.asset_id, coalesce(d.n, 0) as n, d.first_reading, d.last_reading, d.last_row, to_json(a)::varchar as register
 from assets a left join (
-    select asset_id, count(*) as n, max(valid_time) as last_row, min(valid_time) filter (where isfinite(y)) as first_reading,
+    select asset_id, count(*) as n, max(valid_time) as last_row,
+           min(valid_time) filter (where isfinite(y)) as first_reading,
            max(valid_time) filter (where isfinite(y)) as last_reading
     from actuals group by asset_id) d using (asset_id)
 where a.state is distinct from 'retired'
