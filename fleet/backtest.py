@@ -20,7 +20,11 @@ from fleet.population import Loaded, Member, Population
 if TYPE_CHECKING:
     from store.reading import Snapshot
 
-JUDGED = "select fingerprint from runs where kind = 'backtest' and status = 'ok' and fingerprint is not null"
+# Only the newest: a definition that comes back after another has to be judged again, since the newest judgement counts.
+JUDGED = """
+select arg_max(fingerprint, run_id) as fingerprint from runs
+where kind = 'backtest' and status = 'ok' and fingerprint is not null group by asset_id, product, recipe
+"""
 
 
 def backtest(

@@ -36,7 +36,7 @@ SUMMED = ("n", "sum_", "pinball_sum_", "covered_", "width_sum_", "winkler_sum_")
 EVALUATED = """
 select s.* from scores s
 where s.product = $product and s.truth = 'latest' and list_contains($roles, s.role)
-  and list_contains($recipes, s.recipe)
+  and ($recipes::varchar[] is null or list_contains($recipes, s.recipe))
   and ($since::date is null or s.day >= $since::date) and ($until::date is null or s.day < $until::date)
   and (not $newest or (s.asset_id, s.recipe, s.version_id) in (
       select (asset_id, recipe, max(version_id)) from scores
@@ -101,7 +101,7 @@ def compared(
     snapshot: Snapshot,
     *,
     role: Role,
-    recipes: Sequence[str],
+    recipes: Sequence[str] | None,
     product: str = "default",
     since: date | None = None,
     until: date | None = None,
@@ -114,6 +114,7 @@ def compared(
     Args:
         role: backtest takes each asset's newest evaluation; live everything that was issued, without pairing, since an
             asset usually has one champion at a time.
+        recipes: only these; None is all.
         since, until: local days, `until` not included.
         assets: only these; asset to the zone whose days are meant, UTC where it is not said.
         across: fleet keeps the assets that every recipe was judged on; asset pairs each asset's own recipes.
@@ -123,7 +124,7 @@ def compared(
         {
             "product": product,
             "roles": list(ROLES[role]),
-            "recipes": list(recipes),
+            "recipes": None if recipes is None else list(recipes),
             "since": since,
             "until": until,
             "newest": role == "backtest",
@@ -138,7 +139,8 @@ def compared(
     present = np.zeros((asset.max() + 1, recipe.max() + 1), dtype=bool)
     present[asset, recipe] = True
     names = _first_names(table["recipe"], recipe)
-    missing = {name: int((~present[:, code]).sum()) for code, name in enumerate(names)}
+    missing = dict.fromkeys(recipes or (), len(present))
+    missing |= {name: int((~present[:, code]).sum()) for code, name in enumerate(names)}
     common = present.all(axis=1) if across == "fleet" else np.ones(len(present), dtype=bool)
     if not common.any():
         return _summed(table, by_lead=by_lead, missing=missing, paired=False)

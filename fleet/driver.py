@@ -19,13 +19,16 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import pandas as pd
 
 from fleet import registry
 from fleet.config import FleetConfig
 from fleet.engines import Engine
 from fleet.engines.inline import Inline
-from fleet.forecaster import Adapter
+from fleet.errors import FleetError
+from fleet.forecaster import Adapter, Fitted
 from fleet.frames import AssetRows, digest
 from fleet.interrupt import Interrupt
 from fleet.judging import Finished
@@ -33,6 +36,7 @@ from fleet.outcome import Failed, Show, attempt
 from fleet.plan import Context, Item, Recipe
 from fleet.population import Loaded, Member, Population, batches, load
 from fleet.sources import importable
+from fleet.task import Task
 from store.clock import Clock
 from store.ids import new_id
 
@@ -72,12 +76,44 @@ def short_hash(text: str) -> str:
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
-def recipe_from_params(name: str, params: str) -> Recipe:
-    """The recipe that a run was made with, from the `params` of its row."""
+def stored_recipe(name: str, recipe_hash: str, params: str) -> Recipe:
+    """The recipe that a version was made with, from its hash and the `params` of its run.
+
+    One that cannot be built any more (its module is gone, an option has another name) fails where it is used, so that
+    its assets fall back and the others do not notice.
+    """
     options = json.loads(params)
-    adapter = options.pop("adapter")
-    covariates = options.pop("covariates", None)
-    return recipe_of(name, adapter, options, None if covariates is None else tuple(covariates))
+    adapter, covariates = options.pop("adapter"), options.pop("covariates", None)
+    seen = None if covariates is None else tuple(covariates)
+    try:
+        return dataclasses.replace(recipe_of(name, adapter, options, seen), recipe_hash=recipe_hash)
+    except FleetError as error:
+        return Recipe(
+            name=name,
+            recipe_hash=recipe_hash,
+            adapter=adapter,
+            forecaster=Gone(error),
+            library="",
+            library_version="",
+            covariates=seen,
+            params=params,
+        )
+
+
+@dataclass(frozen=True)
+class Gone:
+    """Stands for a model that cannot be built any more."""
+
+    error: FleetError
+
+    light: ClassVar[bool] = True
+    uses_covariates: ClassVar[bool] = False
+
+    def fit(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> Fitted:
+        raise self.error
+
+    def load(self, blob: bytes) -> Fitted:
+        raise self.error
 
 
 def last_resort() -> Recipe:

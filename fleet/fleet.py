@@ -189,7 +189,7 @@ class Fleet:
             groups = {member.asset_id: str(member.static.get(by or "", "")) for member in people.members}
         return leaderboard(
             self.store.snapshot(),
-            recipes=[*self.config.recipes],
+            recipes=self._shown(role),
             metrics=tuple(metrics or self.default_metrics()),
             sort_by=self.config.promotion.metric if metrics is None else metrics[0],
             role=role,
@@ -209,7 +209,7 @@ class Fleet:
         }
         return worst(
             snapshot,
-            recipes=[*self.config.recipes],
+            recipes=self._shown(role),
             metric=metric or self.config.promotion.metric,
             role=role,
             champions=champions,
@@ -234,6 +234,10 @@ class Fleet:
         for name in names or ():
             self._known(name, self.config.recipes)
         return {name: driver.recipe(name) for name in (self.config.recipes if names is None else names)}
+
+    def _shown(self, role: Role) -> list[str] | None:
+        """The recipes of the file; in life also those that stood in, or were in charge once."""
+        return [*self.config.recipes] if role == "backtest" else None
 
     def _known(self, recipe: str, among: Mapping[str, object]) -> None:
         if recipe not in among:

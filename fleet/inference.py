@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from fleet import calendar
-from fleet.driver import LAST_RESORT, Driver, last_resort, recipe_from_params
+from fleet.driver import LAST_RESORT, Driver, last_resort, stored_recipe
 from fleet.errors import ConfigInvalid
 from fleet.issuing import issue_chunk, lost
 from fleet.judging import Finished
@@ -126,7 +126,7 @@ def _versions(
         if row["asset_id"] in versions:
             versions[row["asset_id"]].append(row)
             if _key(row) not in recipes:
-                recipes[_key(row)] = recipe_from_params(row["recipe"], row["params"])
+                recipes[_key(row)] = stored_recipe(row["recipe"], row["recipe_hash"], row["params"])
     return versions, recipes
 
 

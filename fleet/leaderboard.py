@@ -68,7 +68,7 @@ class Leaderboard:
 def leaderboard(
     snapshot: Snapshot,
     *,
-    recipes: Sequence[str],
+    recipes: Sequence[str] | None,
     metrics: Sequence[str],
     sort_by: str,
     role: Role = "backtest",
@@ -80,9 +80,10 @@ def leaderboard(
     until: date | None = None,
     product: str = "default",
 ) -> Leaderboard:
-    """The leaderboard of the recipes named.
+    """The leaderboard of the recipes named; one that failed on every asset has a row that says so.
 
     Args:
+        recipes: their names; None is all that there are.
         metrics: names of section 7 of the metrics; `sort_by` is the one that orders the rows.
         average: over assets; micro adds all assets up first.
         by: None, "asset", "lead", or the name of the register column that `groups` holds.
@@ -122,6 +123,8 @@ def leaderboard(
             for name in names:
                 row[name] = _micro(sums, mine, name) if micro else _average(values[name][mine], average)
             table.append(row)
+    if by is None:
+        table += [_absent(recipe, sums, names) for recipe in sums.missing if recipe not in sums.recipe]
     order = sorted(table, key=lambda row: _rank(row, sort_by, by))
     columns = [
         "recipe",
@@ -147,7 +150,7 @@ def leaderboard(
 def worst(
     snapshot: Snapshot,
     *,
-    recipes: Sequence[str],
+    recipes: Sequence[str] | None,
     metric: str,
     role: Role,
     champions: Mapping[str, str],
@@ -170,6 +173,12 @@ def worst(
         if held is None or _badness(value, metric) < _badness(held[metric], metric):
             chosen[asset] = {"asset_id": asset, "recipe": recipe, "n": int(points), metric: float(value)}
     return sorted(chosen.values(), key=lambda row: (-_badness(row[metric], metric), row["asset_id"]))[:n]
+
+
+def _absent(recipe: str, sums: Sums, names: Sequence[str]) -> dict[str, Any]:
+    """The row of a recipe that stands for no asset."""
+    nothing = {"assets": 0, "n": 0, "missing": sums.missing[recipe], "undefined": 0, "perfect_foresight": False}
+    return {"recipe": recipe, "library": "", **nothing, **dict.fromkeys(names)}
 
 
 def _labels(sums: Sums, by: str | None, groups: Groups | None) -> npt.NDArray[np.object_]:

@@ -109,10 +109,14 @@ class Ledger:
             transaction.insert("job_runs", [self._job_row("running", None)])
         done = transaction.commit()
         self._opened = True
-        for name, count in done.written.items():
-            self.written[name] = self.written.get(name, 0) + count
+        self.count(done.written)
         self._tables, self._blobs, self._outcomes, self._pending_rows = {}, [], [], 0
         return int(done.snapshot)
+
+    def count(self, written: Mapping[str, int]) -> None:
+        """Add the rows of a commit to the report's."""
+        for name, rows in written.items():
+            self.written[name] = self.written.get(name, 0) + rows
 
     def _news(self) -> bool:
         """Skipped assets alone are no reason to write."""

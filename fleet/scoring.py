@@ -82,7 +82,7 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
         transaction = driver.store.begin(note=ledger.job)
         transaction.replace("scores", scored)
         transaction.mark(WATERMARK, str(snapshot.id))
-        ledger.written |= transaction.commit().written
+        ledger.count(transaction.commit().written)
     done = set(stale["asset_id"].to_pylist())
     ledger.add(
         None,

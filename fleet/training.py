@@ -271,6 +271,7 @@ def _promote(
     if others:
         transaction.insert("decisions", others)
     done = transaction.commit()
+    ledger.count(done.written)
     for conflict in done.conflicts:
         ledger.note(f"{conflict.asset_id}: another promotion came first; its champion stays")
 
@@ -340,7 +341,9 @@ def promote_by_hand(
     if rows:
         transaction = driver.store.begin(note=ledger.job)
         transaction.promote(rows, expected, decisions)
-        for conflict in transaction.commit().conflicts:
+        done = transaction.commit()
+        ledger.count(done.written)
+        for conflict in done.conflicts:
             ledger.note(f"{conflict.asset_id}: another promotion came first; its champion stays")
     ledger.add(None, outcomes)
     return ledger.close()

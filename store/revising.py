@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from store.catalog import Columns, Writer, quoted
-from store.reading import Pruning, Reader, same_key, template
+from store.planning import Pruning, same_key, template
+from store.reading import Reader
 from store.rows import from_arrow
 from store.schema import STORED, Table
 

@@ -78,7 +78,7 @@ class Past:
         transaction.insert("forecasts", table)
         levels = () if q10 is None else (0.1, 0.9)
         transaction.insert("scores", cells.score_cells(rows.judged([block], table), levels=levels))
-        new = {hour: y for hour, y in zip(valid.tolist(), truth.tolist(), strict=True)}
+        new = dict(zip(valid.tolist(), truth.tolist(), strict=True))
         transaction.insert(
             "actuals", [self._actual(asset, h, y) for h, y in new.items() if (asset, h) not in self._known]
         )
@@ -214,6 +214,16 @@ def test_an_asset_without_a_point_in_common_is_missing_from_both(past: Past) -> 
     assert [(row["assets"], row["missing"]) for row in board.values()] == [(1, 1), (1, 1)]
 
 
+def test_a_recipe_that_failed_everywhere_has_a_row_that_says_so(past: Past) -> None:
+    for asset in ("x", "y"):
+        past.forecast(asset, "a", day(0, 11))
+    rows = past.board("a", "b").rows()
+    assert [(row["recipe"], row["assets"], row["missing"], row["mae"]) for row in rows] == [
+        ("a", 2, 0, 1.0),
+        ("b", 0, 2, None),
+    ]
+
+
 def test_nothing_judged_is_an_empty_board(past: Past) -> None:
     assert past.board("a", "b").rows() == []
     past.forecast("x", "a", day(0, 11))
@@ -255,7 +265,7 @@ def test_live_rows_and_backtests_never_mix(past: Past) -> None:
 
 
 def test_days_are_half_open_and_local_in_cells_and_in_points_alike(tmp_path: Path) -> None:
-    """In New York the hours 3 and 4 of 1 March (UTC) are of 29 February; one asset is paired by cells, one by points."""
+    """In New York hours 3 and 4 of 1 March (UTC) are of 29 February; one asset is paired by cells, one by points."""
     with Store.open(tmp_path / "s.store") as store:
         past = Past(store, tz="America/New_York")
         points = {(0, 3): 11, (0, 4): 11, (0, 5): 14, (0, 28): 14, (0, 29): 19}
@@ -304,7 +314,7 @@ def test_groups_are_averaged_each_by_itself(past: Past) -> None:
 
 
 def test_skill_is_against_the_baseline_on_the_same_points(past: Past) -> None:
-    """On the two points in common the baseline errs by 4 and 4, the recipe by 1 and 3; its third point is not counted."""
+    """On the points in common the baseline errs by 4 and 4, the recipe by 1 and 3; its third point is not counted."""
     past.forecast("x", "base", day(0, 14, 14))
     past.forecast("x", "a", day(0, 11, 13, 90))
     assert past.values("skill_base", "a", "base") == {("x", "a"): 0.5, ("x", "base"): 0.0}
@@ -358,7 +368,7 @@ def test_an_undefined_metric_is_left_out_of_the_average_and_counted(past: Past) 
         past.forecast(asset, "a", day(0, 14))
     row = past.board("a", metrics=["mase_24", "mae"]).rows()[0]
     assert (row["mase_24"], row["undefined"], row["assets"], row["mae"]) == (2.0, 3, 4, 4.0)
-    zeros = {hour: 0.0 for hour in range(2)}
+    zeros = dict.fromkeys(range(2), 0.0)
     past.forecast("zero", "b", day(0, 1, 1), actuals=zeros)
     row = past.board("b", metrics=["wape"]).rows()[0]
     assert (row["wape"], row["undefined"]) == (None, 1)

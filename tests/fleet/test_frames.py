@@ -108,7 +108,7 @@ def equal(found: object, expected: object) -> None:
 
 
 @given(histories())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 def test_a_history_knows_what_is_available_and_nothing_else(case: tuple[Clock, list[Reading], int]) -> None:
     clock, readings, issue = case
     history = History(rows_of(readings), clock.freq, clock.tz)

@@ -5,8 +5,12 @@ Fourteen assets of thirty days in Paris; the day that is held back is the one on
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,7 @@ import pytest
 from fleet import Fleet
 from fleet.outcome import Report
 from store.clock import FixedClock
-from tests.walks.small import counts, fleet_in, hourly, without_ids
+from tests.walks.small import NOW, counts, fleet_in, hourly, without_ids
 
 TZ = "Europe/Paris"
 BEGIN = pd.Timestamp("2024-03-01", tz=TZ)
@@ -422,6 +426,97 @@ def test_another_version_at_the_same_issue_time_stands_beside_the_first(fleet: F
     assert not published.duplicated(["asset_id", "product", "issue_time", "valid_time"]).any()
     assert set(published["recipe"]) == {"day"}
     assert set(published["version_id"]) == set(fleet.store.table("champions")["version_id"].to_pylist())
+
+
+# -- definitions that change ---------------------------------------------------------------------------------------
+
+
+def test_a_definition_that_comes_back_is_judged_again(tmp_path: Path) -> None:
+    """The board shows what the file says now: two origins, then three, then two again."""
+    shown = []
+    for number, origins in enumerate((2, 3, 2, 2)):
+        config = CONFIG.replace("origins = 4", f"origins = {origins}")
+        at = NOW + timedelta(hours=number)
+        with fleet_in(tmp_path / "fleet", config, LEVEL, at=at) as fleet:
+            if not shown:
+                fleet.ingest(data(30))
+            report = fleet.backtest(recipes=["day", "week"])
+            shown.append((report.ok, {row["n"] for row in fleet.leaderboard().rows() if row["assets"]}))
+    n = len(ASSETS)
+    assert shown == [(n, {2 * 24 * n}), (n, {3 * 24 * n}), (n, {2 * 24 * n}), (0, {2 * 24 * n})]
+
+
+def test_forecasts_carry_the_definition_of_their_version(tmp_path: Path) -> None:
+    """A word more in the module's file makes another definition; versions trained before keep theirs."""
+    with fleet_in(tmp_path / "fleet", CONFIG, LEVEL + "# by hash") as fleet:
+        fleet.ingest(data(30))
+        fleet.train(promote=True)
+        module = next((tmp_path / "fleet").glob("models_*.py"))
+        module.write_text(module.read_text() + "\n# another comment\n")
+        fleet.forecast()
+        wrong = fleet.store.sql(
+            "select f.recipe from forecasts f join versions v using (version_id)"
+            " where f.role = 'champion' and f.recipe_hash <> v.recipe_hash"
+        ).rows()
+        assert wrong == []
+        assert "level" in fleet.store.table("published")["recipe"].to_pylist()
+
+
+def test_a_champion_whose_module_is_gone_falls_back_alone(tmp_path: Path) -> None:
+    with fleet_in(tmp_path / "fleet", CONFIG, LEVEL + "# soon gone") as fleet:
+        fleet.ingest(data(30))
+        fleet.train(promote=True)
+        champions = {row["asset_id"]: row["recipe"] for row in fleet.store.table("champions").to_pylist()}
+    module = next((tmp_path / "fleet").glob("models_*.py"))
+    module.unlink()
+    del sys.modules[module.stem]
+    rest = CONFIG.replace('[recipes.level]\nadapter = "MODELS:Level"\nwindow = 48\n', "")
+    with fleet_in(tmp_path / "fleet", rest) as fleet:
+        report = fleet.forecast()
+        orphans = [asset for asset, recipe in champions.items() if recipe == "level"]
+        assert (report.fell_back, report.ok, report.failed) == (len(orphans), len(ASSETS) - len(orphans), 0)
+        assert [(group.cause, group.count) for group in report.failures] == [("adapter_missing", len(orphans))]
+        # In life the board shows who stood in, although nobody named it a candidate.
+        fleet.ingest(next_day())
+        later(fleet)
+        fleet.score()
+        board = {row["recipe"]: row["assets"] for row in fleet.leaderboard(role="live").rows()}
+        assert board["day"] == len(orphans) + sum(recipe == "day" for recipe in champions.values())
+
+
+def test_the_board_of_live_forecasts_shows_the_last_resort(tmp_path: Path) -> None:
+    with fleet_in(tmp_path / "fleet", CONFIG.replace('fallback = ["day"]', "fallback = []"), LEVEL) as fleet:
+        fleet.ingest(data(30))
+        assert fleet.forecast().fell_back == len(ASSETS)
+        fleet.ingest(next_day())
+        later(fleet)
+        fleet.score()
+        assert [(row["recipe"], row["assets"]) for row in fleet.leaderboard(role="live").rows()] == [
+            ("last_resort", len(ASSETS))
+        ]
+        assert len(fleet.worst(3, role="live")) == 3
+
+
+# -- interrupted ---------------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_training_goes_on_and_ends_as_if_nothing_had_been(tmp_path: Path) -> None:
+    """Ctrl-C after the first chunk; what follows does the rest, once."""
+    with fleet_in(tmp_path / "twin", CONFIG, LEVEL) as twin:
+        cycle(twin, workers=1)
+        expected = {name: without_ids(twin.store, name) for name in DETERMINISTIC}
+    with fleet_in(tmp_path / "stopped", CONFIG, LEVEL) as fleet:
+        fleet.ingest(data(30))
+        stopped = fleet.backtest(
+            workers=2, progress=lambda progress: os.kill(os.getpid(), signal.SIGINT) if progress.ok == 1 else None
+        )
+        assert stopped.interrupted
+        assert 0 < stopped.ok < len(ASSETS)
+        later(fleet)
+        rest = fleet.backtest(workers=1)
+        assert (rest.ok, rest.skipped) == (len(ASSETS) - stopped.ok, stopped.ok)
+        cycle(fleet, workers=1)
+        assert {name: without_ids(fleet.store, name) for name in DETERMINISTIC} == expected
 
 
 # -- a champion is not displaced unheard ---------------------------------------------------------------------------

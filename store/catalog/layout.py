@@ -1,0 +1,103 @@
+"""How the catalog is laid out: its names and numbers, and the values it hands out."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from store.schema import STORED
+
+FORMAT = 1
+NAME = "catalog.sqlite"
+PLACE_BITS = 20
+MAX_HOT_ROWS = 1 << PLACE_BITS
+
+#: Rows on their way to or from hot tables: one list per column, in the store's own representation
+#: (text, float, int, microseconds, days), None for NULL.
+Columns = dict[str, list[Any]]
+
+
+# The values of the reading path are NamedTuples: a frozen dataclass takes five times as long to define, and opening a
+# store is measured beside a bare DuckDB.
+class Segment(NamedTuple):
+    """What the catalog knows about one immutable Parquet file."""
+
+    id: str
+    table: str
+    level: int
+    v: int | None
+    min_v: int
+    max_v: int
+    rows: int
+    bytes: int
+    sha256: str
+    columns: tuple[str, ...]
+    min_asset: str | None = None
+    max_asset: str | None = None
+    min_time: int | None = None
+    max_time: int | None = None
+
+
+class HotRows(NamedTuple):
+    """New hot rows of a table as JSON arrays, one per column, ready for DuckDB; ``_v`` comes last."""
+
+    names: tuple[str, ...]
+    arrays: tuple[str, ...]
+    newest: int
+
+
+class State:
+    """One short reading of the catalog: consistent, because it was one SQLite transaction."""
+
+    def __init__(self, head: int) -> None:
+        self.head = head
+        self.segments: dict[str, tuple[Segment, ...]] = {}
+        self.dynamic: dict[str, tuple[str, ...]] = {}
+        self.hot_count: dict[str, int] = {}
+        self.rewritten: dict[str, int] = {}
+        self.hot: dict[str, HotRows | None] = {}
+
+
+def quoted(name: str) -> str:
+    """An identifier in double quotes, safe in SQL.
+
+    >>> quoted('a"b')
+    '"a""b"'
+    """
+    return '"' + name.replace('"', '""') + '"'
+
+
+def hot_table(table: str) -> str:
+    """The quoted name of the SQLite table that holds a logical table's hot rows."""
+    return quoted("hot_" + table)
+
+
+def head_of(connection: sqlite3.Connection) -> int:
+    """The newest snapshot, 0 before the first."""
+    return int(connection.execute("SELECT coalesce(max(id), 0) FROM snapshots").fetchone()[0])
+
+
+def dynamic_of(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
+    """The dynamic columns that a table has by now."""
+    if STORED[table].dynamic is None:
+        return ()
+    return tuple(r[0] for r in connection.execute("SELECT name FROM dynamic_columns WHERE tbl = ?", (table,)))
+
+
+def committed_as(connection: sqlite3.Connection, key: bytes) -> tuple[bytes, int, str] | None:
+    """(payload, snapshot, answer) of the commit with this key, if there was one."""
+    row = connection.execute("SELECT payload, snapshot, answer FROM commits WHERE key = ?", (key,)).fetchone()
+    return None if row is None else (row[0], row[1], row[2])
+
+
+def hot_rows_of(connection: sqlite3.Connection, table: str, dynamic: Sequence[str], after: int) -> HotRows | None:
+    """The hot rows of commits later than `after`, None when there are none."""
+    names = STORED[table].ordered(list(dynamic))
+    arrays = ", ".join(f"json_group_array({quoted(name)})" for name in names)
+    query = (
+        f"SELECT {arrays}, json_group_array(_n >> {PLACE_BITS}), max(_n) "
+        f"FROM (SELECT * FROM {hot_table(table)} WHERE _n >= ? ORDER BY _n)"
+    )
+    *found, newest = connection.execute(query, ((after + 1) << PLACE_BITS,)).fetchone()
+    return None if newest is None else HotRows((*names, "_v"), tuple(found), newest >> PLACE_BITS)

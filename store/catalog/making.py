@@ -1,0 +1,67 @@
+"""The making of a catalog: complete under its own name, or not there."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from store.catalog.layout import FORMAT, NAME, hot_table, quoted
+from store.errors import StoreError
+from store.files import make_folder, sync_folder
+from store.lock import WriterLock
+from store.schema import STORED, Table
+
+_SCRIPT = Path(__file__).parent.parent / "sql" / "catalog.sql"
+
+
+def exists(folder: Path) -> bool:
+    """Whether a folder holds a finished catalog."""
+    return (folder / NAME).is_file()
+
+
+def create(folder: Path, lock: WriterLock, *, store_id: str, at: int) -> None:
+    """Make the catalog of a new store; several processes may try at once and one does it."""
+    make_folder(folder)
+    with lock.held():
+        if exists(folder):
+            return
+        strangers = sorted(p.name for p in folder.iterdir() if p.name != "lock" and not p.name.startswith(NAME))
+        if strangers:
+            raise StoreError(
+                f"{folder} is no store but holds {len(strangers)} other entries ({', '.join(strangers[:3])})",
+                hint="name an empty or a new folder",
+            )
+        # Built under another name: a catalog under its own name is always complete.
+        making = folder / (NAME + ".new")
+        for leftover in (making, folder / (NAME + ".new-journal")):
+            leftover.unlink(missing_ok=True)
+        _build(making, store_id, at)
+        making.rename(folder / NAME)
+        sync_folder(folder)
+
+
+def _build(path: Path, store_id: str, at: int) -> None:
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        script = _SCRIPT.read_text(encoding="utf-8")
+        hot = "\n".join(_hot_ddl(table) for table in STORED.values())
+        connection.executescript(f"BEGIN;\n{script}\n{hot}")
+        meta = {"format": str(FORMAT), "store_id": store_id, "created_at": str(at)}
+        connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
+        connection.executemany("INSERT INTO tables (name) VALUES (?)", [(name,) for name in STORED])
+        connection.execute("COMMIT")
+        connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        connection.close()
+
+
+def _hot_ddl(table: Table) -> str:
+    # Columns without a declared type: SQLite then keeps every value as given ('inf' stays text).
+    columns = ", ".join(quoted(name) for name in table.names)
+    index = [name for name in table.key if name in table.by_name]
+    lines = [f"CREATE TABLE {hot_table(table.name)} (_n INTEGER PRIMARY KEY, {columns});"]
+    if index:
+        keys = ", ".join(quoted(name) for name in index)
+        lines.append(f"CREATE INDEX {quoted('key_' + table.name)} ON {hot_table(table.name)} ({keys});")
+    return "\n".join(lines)

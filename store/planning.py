@@ -1,0 +1,198 @@
+"""From the catalog's state to SQL: which rows of which files a name stands for at a snapshot.
+
+Pure text work: nothing here reads a file. Only the names that a query uses become views, over only those segments that
+may hold what is asked.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from store.catalog import Segment, State, quoted
+from store.files import segment_file
+from store.schema import MACROS, STORED, TABLES, VIEWS, Table, View
+
+_WORD = re.compile(r"\w+")
+_ALL_NAMES = {"show", "summarize", "information_schema", "duckdb_views", "duckdb_tables", "duckdb_columns"}
+#: ``<view>__v`` shows a view's rows with the commit that stored them.
+WITH_V = "__v"
+
+
+@cache
+def template(name: str) -> str:
+    """The SQL of a named file of ``store/sql``, without its comments."""
+    text = (Path(__file__).parent / "sql" / f"{name}.sql").read_text(encoding="utf-8")
+    return "\n".join(line for line in text.splitlines() if not line.startswith("--"))
+
+
+class Pruning(NamedTuple):
+    """Which segments cannot hold what is asked: bounds of the entity (closed) and of the time (half-open), or None."""
+
+    first: str | None = None
+    last: str | None = None
+    since: int | None = None
+    until: int | None = None
+
+    def keeps(self, segment: Segment) -> bool:
+        if self.first is not None and segment.max_asset is not None and segment.max_asset < self.first:
+            return False
+        if self.last is not None and segment.min_asset is not None and segment.min_asset > self.last:
+            return False
+        if self.since is not None and segment.max_time is not None and segment.max_time < self.since:
+            return False
+        return not (self.until is not None and segment.min_time is not None and segment.min_time >= self.until)
+
+
+class Plan(NamedTuple):
+    """One reading of the catalog turned into SQL."""
+
+    folder: Path
+    snapshot: int
+    state: State
+    hot: Mapping[str, str]
+    now: int
+
+    def columns(self, table: Table) -> tuple[str, ...]:
+        """The columns of a table, with the dynamic ones that the store has."""
+        return table.ordered(list(self.state.dynamic[table.name]))
+
+    def view_columns(self, view: View) -> tuple[str, ...]:
+        return tuple(name for name in self.columns(view.table) if name not in view.hidden)
+
+    def segments(self, table: Table, pruning: Pruning | None = None) -> list[Segment]:
+        """The segments that may hold visible rows, ordered by their first asset."""
+        return [
+            one
+            for one in self.state.segments[table.name]
+            if one.min_v <= self.snapshot and (pruning is None or pruning.keeps(one))
+        ]
+
+    def rows(self, table: Table, pruning: Pruning | None = None) -> str:
+        """SQL of every row of a table visible at the snapshot, with ``_v``."""
+        groups: dict[tuple[tuple[str, ...], bool], list[Segment]] = {}
+        for one in self.segments(table, pruning):
+            groups.setdefault((one.columns, one.v is None), []).append(one)
+        names = self.columns(table)
+        branches = [self._scan(table, names, *group) for group in groups.items()]
+        if table.name in self.hot:
+            listed = ", ".join(quoted(name) for name in names)
+            branches.append(f"SELECT {listed}, _v FROM {self.hot[table.name]} WHERE _v <= {self.snapshot}")
+        if not branches:
+            nulls = ", ".join(f"CAST(NULL AS {_sql_type(table, name)}) AS {quoted(name)}" for name in names)
+            return f"SELECT {nulls}, CAST(NULL AS BIGINT) AS _v WHERE false"
+        return "\nUNION ALL\n".join(branches)
+
+    def _scan(
+        self, table: Table, names: Iterable[str], group: tuple[tuple[str, ...], bool], segments: list[Segment]
+    ) -> str:
+        from store.duck import literal
+
+        present, physical = set(group[0]), group[1]
+        listed = ", ".join(
+            quoted(name) if name in present else f"CAST(NULL AS {_sql_type(table, name)}) AS {quoted(name)}"
+            for name in names
+        )
+        files = ", ".join(literal(str(segment_file(self.folder, table.name, one.id))) for one in segments)
+        if physical:
+            late = any(one.max_v > self.snapshot for one in segments)
+            where = f" WHERE _v <= {self.snapshot}" if late else ""
+            return f"SELECT {listed}, _v FROM read_parquet([{files}]){where}"
+        commits = {one.v for one in segments}
+        if len(commits) == 1:
+            version = f"CAST({commits.pop()} AS BIGINT)"
+        else:
+            # file_index counts from 0, lists from 1.
+            each = ", ".join(str(one.v) for one in segments)
+            version = f"CAST(([{each}])[CAST(file_index AS BIGINT) + 1] AS BIGINT)"
+        return f"SELECT {listed}, {version} AS _v FROM read_parquet([{files}])"
+
+    def overlaid(self, table: Table) -> bool:
+        """Whether any row of the table was ever replaced."""
+        if table.replaced is None:
+            return False
+        return table.replaced in self.hot or bool(self.segments(STORED[table.replaced]))
+
+    def alive(self, table: Table, pruning: Pruning | None = None) -> str:
+        """SQL of the rows that no later row of their key replaced, with ``_v``."""
+        rows = self.rows(table, pruning)
+        if table.replaced is None or not self.overlaid(table):
+            return rows
+        companion = STORED[table.replaced]
+        outranks = "coalesce(x.win_v, x._v) > r._v"
+        for name in reversed(table.rank):
+            outranks = f"(x.{name} > r.{name} OR (x.{name} = r.{name} AND {outranks}))"
+        return template("alive").format(
+            rows=rows, replaced=self.rows(companion), same_key=same_key(table), outranks=outranks
+        )
+
+    def view(self, view: View, pruning: Pruning | None = None) -> str:
+        """SQL of a view's rows, with ``_v`` and the hidden columns."""
+        table = view.table
+        match view.shape:
+            case "raw":
+                return self.rows(table, pruning)
+            case "alive":
+                return self.alive(table, pruning)
+            case "newest":
+                return template("newest").format(
+                    rows=self.rows(table, pruning), key=", ".join(table.key), rank=", ".join(table.rank)
+                )
+            case "in_force":
+                from store.duck import instant
+
+                return template("in_force").format(rows=self.alive(table, pruning), now=instant(self.now))
+            case "published":
+                return template("published").format(rows=self.alive(table, pruning))
+
+    def definitions(self, names: Iterable[str]) -> list[str]:
+        """The statements that make these names known."""
+        made = []
+        for name in names:
+            if name == "forecast_as_of":
+                view = VIEWS["published"]
+                listed = ", ".join(quoted(column) for column in self.view_columns(view))
+                made.append(template(name).format(columns=listed, rows=self.view(view)))
+                continue
+            view = VIEWS[name.removesuffix(WITH_V)]
+            columns = [*self.view_columns(view), *(["_v"] if name.endswith(WITH_V) else [])]
+            listed = ", ".join(quoted(column) for column in columns)
+            made.append(f"CREATE TEMP VIEW {quoted(name)} AS SELECT {listed} FROM ({self.view(view)})")
+        return made
+
+
+def _sql_type(table: Table, name: str) -> str:
+    column = table.column(name)
+    assert column is not None
+    return column.sql_type
+
+
+def same_key(table: Table) -> str:
+    """SQL that holds when ``x`` and ``r`` have the same key; NULL equals NULL where the key admits it."""
+    tests = []
+    for name in table.key:
+        equals = "=" if table.by_name[name].required else "IS NOT DISTINCT FROM"
+        tests.append(f"x.{quoted(name)} {equals} r.{quoted(name)}")
+    return " AND ".join(tests)
+
+
+def needed(names: Iterable[str]) -> set[str]:
+    """The stored tables behind names of views and macros."""
+    tables = {TABLES["forecasts"] if name in MACROS else VIEWS[name.removesuffix(WITH_V)].table for name in names}
+    return {t.name for t in tables} | {t.replaced for t in tables if t.replaced is not None}
+
+
+def names_in(query: str) -> list[str]:
+    """The views and macros that a query mentions.
+
+    >>> names_in("select max(y) from Actuals join assets using (asset_id)")
+    ['actuals', 'assets']
+    """
+    words = {word.lower() for word in _WORD.findall(query)}
+    if words & _ALL_NAMES:
+        words |= VIEWS.keys() | set(MACROS)
+    known = [*VIEWS, *MACROS, *(name + WITH_V for name in VIEWS)]
+    return sorted(name for name in known if name in words)
