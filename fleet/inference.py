@@ -18,7 +18,7 @@ from fleet.driver import LAST_RESORT, Driver, last_resort, stored_recipe
 from fleet.errors import ConfigInvalid
 from fleet.issuing import issue_chunk, lost
 from fleet.judging import Finished
-from fleet.ledger import Ledger
+from fleet.ledger import Ledger, last_failures
 from fleet.outcome import Cause, Failed, Outcome, Report
 from fleet.plan import Item, Link, Recipe
 from fleet.population import Loaded, Member, Population, peer_levels
@@ -38,13 +38,10 @@ from versions v join runs r on r.run_id = v.run_id
 where v.product = 'default' and list_contains($names, v.recipe)
   and v.version_id in (select max(version_id) from versions where product = 'default' group by asset_id, recipe)
 """
+UNTRAINED = Failed(code="no-champion", cause=Cause.NO_DATA, error="no champion yet; `tsfleet train` makes one")
 ISSUED = """
 select distinct asset_id, issue_time from forecasts
 where product = 'default' and role in ('champion', 'fallback') and issue_time >= $since
-"""
-BLAMED = """
-select asset_id, arg_max(error_code, run_id) as code, arg_max(error, run_id) as error
-from runs where status = 'failed' group by asset_id
 """
 
 
@@ -61,7 +58,7 @@ def forecast(
     issues = _issues(people, issue_time)
     there = set() if reissue or not issues else _issued(snapshot, issues.values())
     versions, recipes = _versions(driver, snapshot, people)
-    blamed = {row["asset_id"]: row for row in snapshot.sql(BLAMED).rows()}
+    blamed = last_failures(snapshot)
     newcomers = {m.asset_id: issues[m.asset_id] for m in people.members if _is_new(m, issues[m.asset_id])}
     levels = {issue: peer_levels(snapshot, issue) for issue in set(newcomers.values())}
 
@@ -160,7 +157,7 @@ def _key(row: Mapping[str, Any]) -> str:
     return f"{row['recipe']}@{row['recipe_hash']}"
 
 
-def _outcomes(chunk: Sequence[Item], finished: Finished, blamed: Mapping[str, Mapping[str, Any]]) -> list[Outcome]:
+def _outcomes(chunk: Sequence[Item], finished: Finished, blamed: Mapping[str, Failed]) -> list[Outcome]:
     """Ok from the champion, fell_back from another with the cause, failed when the whole chain did."""
     issued = {}
     if "forecasts" in finished.tables:
@@ -175,7 +172,7 @@ def _outcomes(chunk: Sequence[Item], finished: Finished, blamed: Mapping[str, Ma
     for item in chunk:
         asset_id = item.asset.asset_id
         role, recipe = issued.get(asset_id, (None, None))
-        failure = None if role == "champion" else failures.get(asset_id) or _no_champion(blamed.get(asset_id))
+        failure = None if role == "champion" else failures.get(asset_id) or blamed.get(asset_id, UNTRAINED)
         found.append(
             Outcome(
                 asset_id=asset_id,
@@ -186,12 +183,3 @@ def _outcomes(chunk: Sequence[Item], finished: Finished, blamed: Mapping[str, Ma
             )
         )
     return found
-
-
-def _no_champion(blamed: Mapping[str, Any] | None) -> Failed:
-    """Why an asset has no champion: what its last failed run says, or that it was never trained."""
-    if blamed is None:
-        return Failed(code="no-champion", cause=Cause.NO_DATA, error="no champion yet; `tsfleet train` makes one")
-    word = str(blamed["code"]).replace("-", "_")
-    cause = Cause(word) if word in set(Cause) else Cause.EXCEPTION
-    return Failed(code=str(blamed["code"]), cause=cause, error=f"no champion: {blamed['error']}")

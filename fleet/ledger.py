@@ -14,15 +14,21 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from fleet.judging import Finished
-from fleet.outcome import Failed, Outcome, Progress, Report, Show, grouped
+from fleet.outcome import Failed, Outcome, Progress, Report, Show, cause_of, grouped
 from store.clock import Clock
 
 if TYPE_CHECKING:
     from store import Store
+    from store.reading import Snapshot
 
 COMMIT_ROWS = 200_000
 COMMIT_ASSETS = 1_000
 COMMIT_S = 5.0
+
+BLAMED = """
+select asset_id, arg_max(error_code, run_id) as code, arg_max(error, run_id) as error
+from runs where status = 'failed' and error_code is not null group by asset_id
+"""
 
 # Rows under a key that may exist already; those of a backtest carry the id of a run made a moment ago.
 REPLACED = ("scales",)
@@ -179,3 +185,11 @@ def _plain(table: pa.Table) -> pa.Table:
         for field in table.schema
     ]
     return table.cast(pa.schema(fields))
+
+
+def last_failures(snapshot: Snapshot) -> dict[str, Failed]:
+    """By asset its last failed run: why an asset has no champion, where it has none."""
+    return {
+        row["asset_id"]: Failed(code=row["code"], cause=cause_of(row["code"]), error=f"no champion: {row['error']}")
+        for row in snapshot.sql(BLAMED).rows()
+    }

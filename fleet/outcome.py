@@ -161,6 +161,16 @@ def failure_of(error: BaseException) -> Failed:
     )
 
 
+def cause_of(code: str) -> Cause:
+    """The cause that a stored error code stands for.
+
+    >>> cause_of("too-short")
+    <Cause.TOO_SHORT: 'too_short'>
+    """
+    word = code.replace("-", "_")
+    return Cause(word) if word in set(Cause) else Cause.EXCEPTION
+
+
 def grouped(failures: Sequence[tuple[str, str | None, Failed]]) -> tuple[FailureGroup, ...]:
     """(asset, recipe, failure) triples grouped by cause, recipe and code, the largest group first."""
     groups: dict[tuple[str, str | None, str], list[tuple[str, Failed]]] = {}

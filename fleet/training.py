@@ -18,7 +18,7 @@ from fleet.driver import Driver, Fingerprints, due_item
 from fleet.errors import NoData
 from fleet.fitting import fit_chunk
 from fleet.judging import Finished, lost
-from fleet.ledger import Ledger
+from fleet.ledger import Ledger, last_failures
 from fleet.metrics import loss, parse
 from fleet.outcome import Failed, Outcome, Report, failure_of
 from fleet.plan import Item, Recipe
@@ -105,6 +105,7 @@ def decided(
 ) -> dict[str, Plan]:
     """The decision over every asset, from what its recipes did on the points they have in common."""
     figures = _figures(driver, snapshot, people, recipes, champions)
+    before = last_failures(snapshot)
     chains = {member.config.train.fallback for member in people.members}
     learning = {chain: [name for name in chain if driver.recipe(name).learns] for chain in chains}
     plans = {}
@@ -123,7 +124,7 @@ def decided(
             chosen=chosen,
             recipes=tuple(dict.fromkeys([*([chosen] if chosen else []), *learning[member.config.train.fallback]])),
             decision=decision,
-            blamed=next(iter(failures.values()), None) if chosen is None else None,
+            blamed=next(iter(failures.values()), before.get(member.asset_id)) if chosen is None else None,
         )
     return plans
 
