@@ -137,7 +137,13 @@ def _found(adapter: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        raise AdapterMissing(f"{adapter}: {error}", hint=f"is {module}.py beside fleet.toml?") from error
+        mine = error.name == module.partition(".")[0]
+        hint = f"is {module}.py beside fleet.toml?" if mine else f"pip install {error.name}"
+        raise AdapterMissing(f"{adapter}: {error}", hint=hint) from error
+    except SyntaxError as error:
+        raise ConfigInvalid(f"{adapter}: {error.msg} in line {error.lineno} of {error.filename}") from error
+    except (ImportError, OSError) as error:
+        raise AdapterMissing(f"{adapter}: {error}", hint=f"mend what {module}.py imports") from error
     except AttributeError as error:
         raise ConfigInvalid(f"{adapter}: {error}") from error
 

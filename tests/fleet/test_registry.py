@@ -113,3 +113,14 @@ def test_adapters_are_built_without_their_libraries() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert set(ADAPTERS) >= {"naive", "seasonal_naive", "mean", "statsmodels", "lightgbm"}
+
+
+def test_a_module_that_does_not_read_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "crooked.py").write_text("def model(:\n    pass\n")
+    (tmp_path / "hungry.py").write_text("import a_library_that_is_nowhere\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigInvalid, match=r"in line 1 of .*crooked\.py"):
+        build("crooked:model", {})
+    with pytest.raises(AdapterMissing) as caught:
+        build("hungry:model", {})
+    assert caught.value.hint == "pip install a_library_that_is_nowhere"
