@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 # Only the newest: a definition that comes back after another has to be judged again, since the newest judgement counts.
 # A history that was too short stays too short until the data change; every other failure is tried again.
 JUDGED = """
-select arg_max(fingerprint, run_id) as fingerprint from runs
-where kind = 'backtest' and (status = 'ok' or error_code in ('too-short', 'no-data'))
-  and fingerprint is not null group by asset_id, product, recipe
+select fingerprint from (
+    select * from runs where kind = 'backtest'
+    qualify run_id = max(run_id) over (partition by asset_id, product, recipe))
+where status = 'ok' or error_code in ('too-short', 'no-data')
 """
 
 

@@ -173,6 +173,24 @@ def grid_between(start: pd.Timestamp, stop_before: pd.Timestamp, freq: str, tz: 
     return from_micros(times[times < stop])
 
 
+def first_step(instant: int, anchor: int, freq: str, tz: str) -> int:
+    """The first step at or after an instant on the grid that `anchor` lies on; all UTC microseconds.
+
+    On a calendar grid an instant before the anchor stands for itself.
+
+    >>> first_step(5_400_000_000, 0, "1h", "UTC")
+    7200000000
+    """
+    step = step_of(freq)
+    if step.elapsed:
+        return anchor - (anchor - instant) // step.elapsed * step.elapsed
+    if instant <= anchor:
+        return instant
+    start, until = (pd.Timestamp(at, unit="us", tz="UTC") for at in (anchor, instant))
+    passed = len(grid_between(start, until, freq, tz))
+    return int(micros(grid(start, passed + 1, freq, tz))[-1])
+
+
 def interval_end(times: pd.DatetimeIndex, freq: str, tz: str) -> pd.DatetimeIndex:
     """The instants at which the steps that begin at ``times`` are over.
 

@@ -32,15 +32,19 @@ ROLES: Mapping[Role, tuple[str, ...]] = {
 }
 SUMMED = ("n", "sum_", "pinball_sum_", "covered_", "width_sum_", "winkler_sum_")
 
-# A backtest's version is its run's id, and ids are in order of time: the largest is the newest evaluation.
+# A backtest's version is its run's id, and ids are in order of time: the largest is the newest evaluation. A recipe
+# whose newest judgement failed has none: what an older definition or older data gave must not speak for it.
 EVALUATED = """
 select s.* from scores s
 where s.product = $product and s.truth = 'latest' and list_contains($roles, s.role)
   and ($recipes::varchar[] is null or list_contains($recipes, s.recipe))
   and ($since::date is null or s.day >= $since::date) and ($until::date is null or s.day < $until::date)
-  and (not $newest or (s.asset_id, s.recipe, s.version_id) in (
+  and (not $newest or ((s.asset_id, s.recipe, s.version_id) in (
       select (asset_id, recipe, max(version_id)) from scores
-      where role = 'backtest' and product = $product group by asset_id, recipe))
+      where role = 'backtest' and product = $product group by asset_id, recipe)
+    and not exists (
+      select 1 from runs r where r.kind = 'backtest' and r.status = 'failed' and r.product = s.product
+      and r.asset_id = s.asset_id and r.recipe = s.recipe and r.run_id > s.version_id)))
 order by s.asset_id, s.recipe, s.day, s.lead_bucket, s.version_id
 """
 COMMON = """
@@ -271,6 +275,7 @@ def _codes(column: pa.ChunkedArray) -> Codes:
     """Whole numbers that stand for the distinct values, in the values' own order."""
     if not len(column):
         return np.zeros(0, dtype=np.int64)
+    column = column.fill_null("") if column.null_count else column
     encoded = (
         column.combine_chunks().dictionary_encode()
         if not pa.types.is_dictionary(column.type)

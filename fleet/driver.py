@@ -38,6 +38,7 @@ from fleet.population import Loaded, Member, Population, batches, load
 from fleet.sources import importable
 from fleet.task import Task
 from store.clock import Clock
+from store.errors import TsfleetError
 from store.ids import new_id
 
 if TYPE_CHECKING:
@@ -48,6 +49,8 @@ Work = Callable[[Context, Sequence[Item]], Finished]
 Lost = Callable[[Context, Item, Failed], Finished]
 Planned = Callable[[Loaded], Callable[[Member], Item | None]]
 LAST_RESORT = "last_resort"
+# Raised when what all recipes share (features, calendar, alignment, checks) computes something else than before.
+ARITHMETIC = 1
 
 
 def recipe_of(name: str, adapter: str, options: Mapping[str, object], covariates: tuple[str, ...] | None) -> Recipe:
@@ -104,7 +107,7 @@ def stored_recipe(name: str, recipe_hash: str, params: str) -> Recipe:
 class Gone:
     """Stands for a model that cannot be built any more."""
 
-    error: FleetError
+    error: TsfleetError
 
     light: ClassVar[bool] = True
     uses_covariates: ClassVar[bool] = False
@@ -310,7 +313,8 @@ class Fingerprints:
         """Equal fingerprints give equal results."""
         asset = self._loaded.assets[member.asset_id]
         parts = [
-            self._kind,
+            f"{self._kind}{ARITHMETIC}",
+            asset.asset_id,
             recipe.recipe_hash,
             recipe.library_version,
             self._settings[member.settings],

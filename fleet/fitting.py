@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pyarrow as pa
 
-from fleet.errors import NoData, TooShort, Unsaveable
+from fleet.errors import NoData, TooShort
 from fleet.frames import History
-from fleet.judging import Finished, ended, run_row, scale_rows
+from fleet.judging import Finished, ended, keepable, run_row, scale_rows
 from fleet.outcome import Failed, attempt
 from fleet.plan import Context, Item, Recipe
 from store.ids import new_id
@@ -60,15 +60,12 @@ def _fitted(context: Context, item: Item, recipe: Recipe, history: History) -> t
     end = history.last_reading_end
     if end is None:
         raise NoData(f"{item.asset.asset_id} has no row to learn from")
-    target = settings.target(end)
+    target = settings.target(end, history.anchor)
     y, X = context.inputs(item.asset, recipe, settings, history, end, target)
     if not len(y):
         raise TooShort(f"nothing is known at {target[0]:%Y-%m-%dT%H:%MZ}, the history is too short")
     fitted = recipe.forecaster.fit(y, X, settings.task(target, item.asset.static))
-    save: Callable[[], bytes] | None = getattr(fitted, "save", None)
-    if save is None:
-        raise Unsaveable(f"{type(fitted).__name__} has no save() -> bytes, so it cannot be kept")
-    return save(), {"train_start": y.index[0], "train_end": y.index[-1]}
+    return keepable(recipe, fitted)(), {"train_start": y.index[0], "train_end": y.index[-1]}
 
 
 def _version_row(run: dict[str, Any], recipe: Recipe, blob: bytes) -> dict[str, Any]:

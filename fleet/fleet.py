@@ -93,9 +93,8 @@ class Fleet:
     ) -> Report:
         """Judge recipes on past origins; what is judged for the current data and definitions is left alone."""
         people = self.population(select=select, where=where)
-        with self._driver(job, workers, progress) as driver:
-            chosen = self._candidates(driver, recipes)
-            return backtest(driver, people, self._ledger(driver, people), recipes=chosen, force=force)
+        with self._driver(job, workers, progress) as driver, self._ledger(driver, people) as ledger:
+            return backtest(driver, people, ledger, recipes=self._candidates(driver, recipes), force=force)
 
     def train(
         self,
@@ -117,9 +116,8 @@ class Fleet:
             promote: decide who is champion; the command line and jobs do.
         """
         people = self.population(select=select, where=where)
-        with self._driver(job, workers, progress) as driver:
+        with self._driver(job, workers, progress) as driver, self._ledger(driver, people) as ledger:
             chosen = self._candidates(driver, recipes)
-            ledger = self._ledger(driver, people)
             return train(driver, people, ledger, recipes=chosen, judging=judge, promote=promote, force=force)
 
     def forecast(
@@ -142,15 +140,14 @@ class Fleet:
         if issue_time is not None and issue_time.tzinfo is None:
             raise ConfigInvalid(f"issue time {issue_time} has no zone", hint="write it as 2024-06-10T00:00Z")
         people = self.population(select=select, where=where)
-        with self._driver(job, workers, progress) as driver:
-            ledger = self._ledger(driver, people, live=True)
+        with self._driver(job, workers, progress) as driver, self._ledger(driver, people, live=True) as ledger:
             return forecast(driver, people, ledger, issue_time=issue_time, reissue=reissue)
 
     def score(self, *, progress: Show | None = None, job: str = "py:score") -> Report:
         """Score live forecasts whose actuals arrived or changed."""
         people = self.population()
-        with self._driver(job, 1, progress) as driver:
-            return score(driver, people, self._ledger(driver, people))
+        with self._driver(job, 1, progress) as driver, self._ledger(driver, people) as ledger:
+            return score(driver, people, ledger)
 
     def promote(
         self,
@@ -165,8 +162,7 @@ class Fleet:
         """Put the newest version of a recipe in charge of the selected assets."""
         self._known(recipe, self.config.recipes)
         people = self.population(select=select, where=where)
-        with self._driver(job, 1, None) as driver:
-            ledger = self._ledger(driver, people)
+        with self._driver(job, 1, None) as driver, self._ledger(driver, people) as ledger:
             return promote_by_hand(driver, people, ledger, recipe=recipe, reason=reason, actor=actor)
 
     def leaderboard(
@@ -243,8 +239,10 @@ class Fleet:
         if recipe not in among:
             raise ConfigInvalid(f"there is no recipe {recipe!r}{nearest(recipe, among)}")
 
-    def _ledger(self, driver: Driver, people: Population, *, live: bool = False) -> Ledger:
-        return Ledger(
+    @contextmanager
+    def _ledger(self, driver: Driver, people: Population, *, live: bool = False) -> Iterator[Ledger]:
+        """The book of one verb; an error that stops the verb is written down before it goes on."""
+        ledger = Ledger(
             self.store,
             clock=self.clock,
             job=driver.job,
@@ -253,6 +251,11 @@ class Fleet:
             show=driver.show,
             live=live,
         )
+        try:
+            yield ledger
+        except BaseException as error:
+            ledger.fail(error)
+            raise
 
     @contextmanager
     def _driver(self, job: str, workers: int | None, show: Show | None) -> Iterator[Driver]:

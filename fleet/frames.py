@@ -193,6 +193,15 @@ class History:
         times, values, _ = self._on_grid(newest(self.rows.part(self.rows.available_at <= issue)))
         return values, times
 
+    @property
+    def anchor(self) -> int | None:
+        """A step of the grid, the same for all series of one phase; None without rows. UTC microseconds."""
+        if not len(self.times):
+            return None
+        first = int(self.times.asi8[0])
+        elapsed = calendar.step_of(self.freq).elapsed
+        return first % elapsed if elapsed else first
+
     def truth(self, at: IntArray) -> tuple[FloatArray, IntArray]:
         """The newest reading at each instant (UTC microseconds), NaN where there is none, and the commit it is of."""
         rows = newest(self.rows) if self._revised else self.rows

@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 
 from fleet import calendar
-from fleet.driver import LAST_RESORT, Driver, last_resort, stored_recipe
+from fleet.driver import LAST_RESORT, Driver, Gone, last_resort, stored_recipe
 from fleet.errors import ConfigInvalid
 from fleet.issuing import issue_chunk, lost
 from fleet.judging import Finished
@@ -22,22 +23,34 @@ from fleet.ledger import Ledger, last_failures
 from fleet.outcome import Cause, Failed, Outcome, Report
 from fleet.plan import Item, Link, Recipe
 from fleet.population import Loaded, Member, Population, peer_levels
-from store.clock import to_micros
+from store.clock import from_micros, to_micros
+from store.errors import StoreError
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
 
+# Of the champion's recipe the version in charge; for an issue in the past the newest that had not seen what came later.
 CHAMPIONS = """
 select v.asset_id, v.recipe, v.recipe_hash, v.version_id, v.run_id, v.sha256, r.params, 'champion' as role
-from champions c join versions v on v.version_id = c.version_id join runs r on r.run_id = v.run_id
-where c.product = 'default'
+from champions c
+join versions v on v.asset_id = c.asset_id and v.product = c.product and v.recipe = c.recipe
+join runs r on r.run_id = v.run_id
+join issues i on i.asset_id = c.asset_id
+where c.product = 'default' and r.train_end < i.issue
+qualify row_number() over (partition by c.asset_id order by (v.version_id = c.version_id) desc, v.version_id desc) = 1
 """
 FALLBACKS = """
 select v.asset_id, v.recipe, v.recipe_hash, v.version_id, v.run_id, v.sha256, r.params, 'fallback' as role
-from versions v join runs r on r.run_id = v.run_id
-where v.product = 'default' and list_contains($names, v.recipe)
-  and v.version_id in (select max(version_id) from versions where product = 'default' group by asset_id, recipe)
+from versions v join runs r on r.run_id = v.run_id join issues i on i.asset_id = v.asset_id
+where v.product = 'default' and list_contains($names, v.recipe) and r.train_end < i.issue
+qualify row_number() over (partition by v.asset_id, v.recipe order by v.version_id desc) = 1
 """
+IN_CHARGE = "select asset_id from champions where product = 'default'"
+TOO_NEW = Failed(
+    code="champion-too-new",
+    cause=Cause.EXCEPTION,
+    error="every version of the champion was trained on data later than the issue time",
+)
 UNTRAINED = Failed(code="no-champion", cause=Cause.NO_DATA, error="no champion yet; `tsfleet train` makes one")
 ISSUED = """
 select distinct asset_id, issue_time from forecasts
@@ -57,8 +70,8 @@ def forecast(
     snapshot = driver.store.snapshot()
     issues = _issues(people, issue_time)
     there = set() if reissue or not issues else _issued(snapshot, issues.values())
-    versions, recipes = _versions(driver, snapshot, people)
-    blamed = last_failures(snapshot)
+    versions, recipes = _versions(driver, snapshot, people, issues)
+    blamed = {**last_failures(snapshot), **{row["asset_id"]: TOO_NEW for row in snapshot.sql(IN_CHARGE).rows()}}
     newcomers = {m.asset_id: issues[m.asset_id] for m in people.members if _is_new(m, issues[m.asset_id])}
     levels = {issue: peer_levels(snapshot, issue) for issue in set(newcomers.values())}
 
@@ -78,14 +91,24 @@ def forecast(
                 recipes=(),
                 fingerprints=(),
                 issue=issue,
-                chain=_chain(driver, member, versions[member.asset_id]),
+                chain=_chain(driver, member, versions[member.asset_id], recipes),
             )
 
         return item
 
-    for chunk, finished in driver.run(issue_chunk, snapshot, people, plan, recipes, lost):
+    since = _needed_since(people, issues)
+    for chunk, finished in driver.run(issue_chunk, snapshot, people, plan, recipes, lost, since):
         ledger.add(finished, _outcomes(chunk, finished, blamed))
     return ledger.close(interrupted=driver.interrupt.asked())
+
+
+def _needed_since(people: Population, issues: Mapping[str, int]) -> datetime | None:
+    """What no model of these assets looks back beyond; None when one looks at everything."""
+    windows = [people.settings[member.settings].window_us for member in people.members]
+    if any(window is None for window in windows):
+        return None
+    starts = (issues[m.asset_id] - (window or 0) for m, window in zip(people.members, windows, strict=True))
+    return from_micros(min(starts))
 
 
 def _is_new(member: Member, issue: int) -> bool:
@@ -112,11 +135,14 @@ def _issued(snapshot: Snapshot, issues: Iterable[int]) -> set[tuple[str, int]]:
 
 
 def _versions(
-    driver: Driver, snapshot: Snapshot, people: Population
+    driver: Driver, snapshot: Snapshot, people: Population, issues: Mapping[str, int]
 ) -> tuple[dict[str, list[Mapping[str, Any]]], dict[str, Recipe]]:
     """By asset the stored versions that may issue; and every recipe of a chain, a version's as it was when trained."""
     names = sorted(set().union(*(member.config.train.fallback for member in people.members)))
-    rows = [*snapshot.sql(CHAMPIONS).rows(), *snapshot.sql(FALLBACKS, {"names": names}).rows()]
+    times = pa.array(list(issues.values()), pa.int64()).cast(pa.timestamp("us", "UTC"))
+    tables = {"issues": pa.table({"asset_id": pa.array(list(issues), pa.string()), "issue": times})}
+    champions = snapshot.sql(CHAMPIONS, None, tables).rows()
+    rows = [*champions, *snapshot.sql(FALLBACKS, {"names": names}, tables).rows()]
     versions: dict[str, list[Mapping[str, Any]]] = {member.asset_id: [] for member in people.members}
     recipes: dict[str, Recipe] = {LAST_RESORT: last_resort(), **{name: driver.recipe(name) for name in names}}
     for row in rows:
@@ -127,29 +153,32 @@ def _versions(
     return versions, recipes
 
 
-def _chain(driver: Driver, member: Member, rows: Sequence[Mapping[str, Any]]) -> tuple[Link, ...]:
+def _chain(
+    driver: Driver, member: Member, rows: Sequence[Mapping[str, Any]], recipes: dict[str, Recipe]
+) -> tuple[Link, ...]:
     """Champion, then the fallbacks in the configured order, then the last resort."""
     champion = next((row for row in rows if row["role"] == "champion"), None)
     trained = {row["recipe"]: row for row in rows if row["role"] == "fallback"}
-    links = [_stored(driver, champion)] if champion else []
+    links = [_stored(driver, champion, recipes)] if champion else []
     for name in member.config.train.fallback:
         if champion is not None and champion["recipe"] == name:
             continue
         if not driver.recipe(name).learns:
             links.append(Link(recipe=name, role="fallback", version_id="", run_id="", blob=None))
         elif name in trained:
-            links.append(_stored(driver, trained[name]))
+            links.append(_stored(driver, trained[name], recipes))
     return (*links, Link(recipe=LAST_RESORT, role="fallback", version_id="", run_id="", blob=None))
 
 
-def _stored(driver: Driver, row: Mapping[str, Any]) -> Link:
-    return Link(
-        recipe=_key(row),
-        role=row["role"],
-        version_id=row["version_id"],
-        run_id=row["run_id"],
-        blob=driver.store.blob(row["sha256"]),
-    )
+def _stored(driver: Driver, row: Mapping[str, Any], recipes: dict[str, Recipe]) -> Link:
+    """The link of a stored version; one whose blob is damaged fails where it is used, and the asset falls back."""
+    recipe, blob = _key(row), None
+    try:
+        blob = driver.store.blob(row["sha256"])
+    except StoreError as error:
+        recipe = f"{recipe}@{row['version_id']}"
+        recipes[recipe] = replace(recipes[_key(row)], forecaster=Gone(error))
+    return Link(recipe=recipe, role=row["role"], version_id=row["version_id"], run_id=row["run_id"], blob=blob)
 
 
 def _key(row: Mapping[str, Any]) -> str:

@@ -41,7 +41,7 @@ def _issued(context: Context, item: Item, link: Link, history: History) -> Block
     settings = context.settings[item.settings]
     recipe = context.recipes[link.recipe]
     assert item.issue is not None
-    target = settings.target(item.issue)
+    target = settings.target(item.issue, history.anchor)
     y, X = context.inputs(item.asset, recipe, settings, history, item.issue, target)
     task = settings.task(target, item.asset.static)
     if link.blob is None:

@@ -7,7 +7,7 @@ commits.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -18,7 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from fleet import calendar, cells, checks, rows
-from fleet.errors import NoData, TooShort
+from fleet.errors import NoData, TooShort, Unsaveable
 from fleet.forecaster import Fitted
 from fleet.frames import History
 from fleet.metrics import evaluate, parse
@@ -129,13 +129,14 @@ def _judged(
     checked: list[checks.Checked] = []
     targets: list[pd.DatetimeIndex] = []
     for issue in issues:
-        target = settings.target(issue)
+        target = settings.target(issue, history.anchor)
         y, X = context.inputs(item.asset, recipe, settings, history, issue, target)
         if not len(y):
             raise TooShort(f"nothing is known at the origin {target[0]:%Y-%m-%dT%H:%MZ}, the history is too short")
         task = settings.task(target, item.asset.static)
         if fitted is None or (settings.judgement and settings.judgement.refit):
             fitted = recipe.forecaster.fit(y, X, task)
+            keepable(recipe, fitted)
             trained = trained or {"train_start": y.index[0], "train_end": y.index[-1]}
         checked.append(checks.check_output(fitted.predict(y, X, task), task))
         targets.append(target)
@@ -181,6 +182,20 @@ def _block(
 
 def _joined_quantiles(checked: Sequence[checks.Checked]) -> dict[float, FloatArray]:
     return {level: np.concatenate([f.quantiles[level] for f in checked]) for level in checked[0].quantiles}
+
+
+def keepable(recipe: Recipe, fitted: Fitted) -> Callable[[], bytes]:
+    """What saves a fitted model. One that could not be kept or read again is refused before it is judged.
+
+    Raises:
+        Unsaveable: it has no save, or its definition no load.
+    """
+    save: Callable[[], bytes] | None = getattr(fitted, "save", None)
+    if save is None:
+        raise Unsaveable(f"{type(fitted).__name__} has no save() -> bytes, so it cannot be kept")
+    if not hasattr(recipe.forecaster, "load"):
+        raise Unsaveable(f"{type(recipe.forecaster).__name__} has no load(blob), so what it saves cannot be used")
+    return save
 
 
 def capacity_of(item: Item) -> float | None:

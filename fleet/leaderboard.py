@@ -84,7 +84,7 @@ def leaderboard(
 
     Args:
         recipes: their names; None is all that there are.
-        metrics: names of section 7 of the metrics; `sort_by` is the one that orders the rows.
+        metrics: names that `fleet.metrics.parse` reads; `sort_by` is the one that orders the rows.
         average: over assets; micro adds all assets up first.
         by: None, "asset", "lead", or the name of the register column that `groups` holds.
         groups: asset to its group.
@@ -107,22 +107,23 @@ def leaderboard(
     libraries = {(row["recipe"], row["recipe_hash"]): row["library"] for row in snapshot.sql(LIBRARIES).rows()}
     label = _labels(sums, by, groups)
     table = []
-    for recipe in dict.fromkeys(sums.recipe):
-        for group in dict.fromkeys(label[sums.recipe == recipe]):
-            mine = (sums.recipe == recipe) & (label == group)
-            row: dict[str, Any] = {
-                "recipe": recipe,
-                "library": libraries.get((recipe, sums.recipe_hash[mine][0]), ""),
-                **({by: group} if by else {}),
-                "assets": len(set(sums.asset[mine])),
-                "n": int(sums.columns["n"][mine].sum()),
-                "missing": sums.missing.get(recipe, 0),
-                "undefined": int(np.isnan(values[sort_by][mine]).sum()),
-                "perfect_foresight": bool(sums.foresight[mine].any()),
-            }
-            for name in names:
-                row[name] = _micro(sums, mine, name) if micro else _average(values[name][mine], average)
-            table.append(row)
+    places: dict[tuple[str, str], list[int]] = {}
+    for place, key in enumerate(zip(sums.recipe, label, strict=True)):
+        places.setdefault(key, []).append(place)
+    for (recipe, group), mine in places.items():
+        row: dict[str, Any] = {
+            "recipe": recipe,
+            "library": libraries.get((recipe, sums.recipe_hash[mine[0]]), ""),
+            **({by: group} if by else {}),
+            "assets": len(set(sums.asset[mine])),
+            "n": int(sums.columns["n"][mine].sum()),
+            "missing": sums.missing.get(recipe, 0),
+            "undefined": int(np.isnan(values[sort_by][mine]).sum()),
+            "perfect_foresight": bool(sums.foresight[mine].any()),
+        }
+        for name in names:
+            row[name] = _micro(sums, mine, name) if micro else _average(values[name][mine], average)
+        table.append(row)
     if by is None:
         table += [_absent(recipe, sums, names) for recipe in sums.missing if recipe not in sums.recipe]
     order = sorted(table, key=lambda row: _rank(row, sort_by, by))
@@ -198,7 +199,7 @@ def _average(values: npt.NDArray[np.float64], average: Average) -> float | None:
     return float(np.median(defined) if average == "median" else defined.mean())
 
 
-def _micro(sums: Sums, mine: npt.NDArray[np.bool_], name: str) -> float | None:
+def _micro(sums: Sums, mine: list[int], name: str) -> float | None:
     """All assets added up first; a scaled or relative metric has no such form, since its assets differ in unit."""
     metric = parse(name)
     if metric.season or metric.recipe:

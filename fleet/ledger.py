@@ -69,6 +69,10 @@ class Ledger:
         if line not in self._notes:
             self._notes.append(line)
 
+    def blame(self, asset_id: str, recipe: str, failed: Failed) -> None:
+        """A failure for the report that is not the asset's outcome: another recipe did its work."""
+        self._failures.append((asset_id, recipe, failed))
+
     def add(self, finished: Finished | None, outcomes: Sequence[Outcome] = ()) -> None:
         """Take a finished chunk; commit when enough has gathered."""
         if finished is not None:
@@ -128,14 +132,20 @@ class Ledger:
         """Skipped assets alone are no reason to write."""
         return self._opened or any(outcome.status != "skipped" for outcome in self._outcomes)
 
-    def close(self, *, interrupted: bool = False, error: str | None = None) -> Report:
-        """Commit the rest, end the job's row, and add up."""
-        self.commit()
+    def fail(self, error: BaseException) -> None:
+        """End the job's row with what stopped it; what was not committed is dropped and done by the next run."""
+        self._end("failed", f"{type(error).__name__}: {error}")
+
+    def _end(self, status: str, error: str | None) -> None:
         if self._opened:
-            status = "failed" if error else "interrupted" if interrupted else "ok"
             transaction = self.store.begin(note=self.job)
             transaction.replace("job_runs", [self._job_row(status, error)])
             transaction.commit()
+
+    def close(self, *, interrupted: bool = False) -> Report:
+        """Commit the rest, end the job's row, and add up."""
+        self.commit()
+        self._end("interrupted" if interrupted else "ok", None)
         return Report(
             job=self.job,
             slot=self.slot,

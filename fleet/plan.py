@@ -99,9 +99,14 @@ class Settings:
     judgement: Judgement | None
     days_ahead: int | None = None
 
-    def target(self, issue: int) -> pd.DatetimeIndex:
-        """The instants that an issue (UTC microseconds) is about."""
-        return _target(issue, self.days_ahead, self.horizon, self.freq, self.tz)
+    def target(self, issue: int, anchor: int | None) -> pd.DatetimeIndex:
+        """The instants that an issue is about, from its first step at or after the issue time.
+
+        Args:
+            issue: UTC microseconds.
+            anchor: any step of the asset's grid, UTC microseconds; None where it has no row, then the issue is one.
+        """
+        return _target(issue, anchor, self.days_ahead, self.horizon, self.freq, self.tz)
 
     def task(self, target: pd.DatetimeIndex, static: Mapping[str, object]) -> Task:
         """The question for one asset and issue."""
@@ -117,12 +122,14 @@ class Settings:
 
 
 @lru_cache(maxsize=4096)
-def _target(issue: int, days_ahead: int | None, horizon: int, freq: str, tz: str) -> pd.DatetimeIndex:
+def _target(
+    issue: int, anchor: int | None, days_ahead: int | None, horizon: int, freq: str, tz: str
+) -> pd.DatetimeIndex:
     """Shared, since most assets of a fleet are asked about the same instants."""
-    time = pd.Timestamp(issue, unit="us", tz="UTC")
-    if days_ahead is None:
-        return calendar.grid(time, horizon, freq, tz)
-    return calendar.delivery_day(time, days_ahead, freq, tz)
+    if days_ahead is not None:
+        return calendar.delivery_day(pd.Timestamp(issue, unit="us", tz="UTC"), days_ahead, freq, tz)
+    first = issue if anchor is None else calendar.first_step(issue, anchor, freq, tz)
+    return calendar.grid(pd.Timestamp(first, unit="us", tz="UTC"), horizon, freq, tz)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

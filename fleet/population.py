@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,7 +17,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from fleet.config import AssetConfig, FleetConfig
-from fleet.errors import NothingSelected
+from fleet.errors import ConfigInvalid, NothingSelected
 from fleet.frames import AssetRows, Covariate, Panel, Span, interval_end, panel_of, spans
 from fleet.plan import Judgement, Settings
 from store.clock import from_micros, to_micros
@@ -43,7 +44,21 @@ select a.kind, median(d.level) as level from assets a join (
     where isfinite(y) and available_at <= $issue group by asset_id
 ) d using (asset_id) group by a.kind
 """
-LINKS = "select asset_id, name, series_id from links order by asset_id, name, series_id"
+# From when which capacity holds: at every bound of an asset's rows, that of the newest row in force. A row that begins
+# with 1970 holds since ever.
+CAPACITIES = """
+with dated as (
+    select asset_id, capacity, valid_to,
+           coalesce(nullif(valid_from, to_timestamp(0)), timestamptz '0001-01-01 00:00:00+00') as since
+    from assets_all
+), bounds as (
+    select asset_id, since as begins from dated union select asset_id, valid_to from dated where valid_to is not null
+)
+select b.asset_id, b.begins, arg_max_null(d.capacity, d.since) as capacity
+from bounds b
+left join dated d on d.asset_id = b.asset_id and d.since <= b.begins and (d.valid_to is null or d.valid_to > b.begins)
+group by b.asset_id, b.begins
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +73,8 @@ class Member:
             UTC microseconds, None without rows.
         first_reading: start of the interval of its first finite reading.
         static: register facts.
+        capacities: (UTC microseconds from which it holds, capacity; NaN where none is known), in order of time;
+            empty when none was ever known.
     """
 
     asset_id: str
@@ -67,6 +84,7 @@ class Member:
     data_end: int | None
     first_reading: datetime | None
     static: Mapping[str, object]
+    capacities: tuple[tuple[int, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +105,7 @@ def population(snapshot: Snapshot, config: FleetConfig, *, select: Sequence[str]
     if not found:
         raise NothingSelected("the store holds no asset", hint="tsfleet ingest brings them in")
     wanted = _wanted(snapshot, [row["asset_id"] for row in found], select, where)
+    capacities = _capacities(snapshot)
     settings: dict[Settings, int] = {}
     members = []
     for row in found:
@@ -104,9 +123,19 @@ def population(snapshot: Snapshot, config: FleetConfig, *, select: Sequence[str]
                 data_end=_data_end(row["last_reading"] or row["last_row"], resolved),
                 first_reading=row["first_reading"],
                 static={k: v for k, v in resolved.static.items() if v is not None},
+                capacities=capacities.get(row["asset_id"], ()),
             )
         )
     return Population(members=tuple(members), settings=tuple(settings))
+
+
+def _capacities(snapshot: Snapshot) -> dict[str, tuple[tuple[int, float], ...]]:
+    """What is known of the capacities of the fleet; only assets of which something is."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for row in snapshot.sql(f"select * from ({CAPACITIES}) order by asset_id, begins").rows():
+        value = math.nan if row["capacity"] is None else row["capacity"]
+        found.setdefault(row["asset_id"], []).append((to_micros(row["begins"]), value))
+    return {asset: tuple(held) for asset, held in found.items() if any(math.isfinite(value) for _, value in held)}
 
 
 def settings_of(config: AssetConfig, product: str = "default") -> Settings:
@@ -189,12 +218,17 @@ def load(
     folder: Path | None,
     with_covariates: bool,
     since: datetime | None = None,
+    now: datetime | None = None,
 ) -> Loaded:
     """Read the rows of a batch: all revisions of the actuals, and all vintages of the covariates where they are wanted.
 
     Args:
         folder: where to write the files that other processes map; None keeps the rows here.
         since: leave out what is older.
+        now: a link that ends later is in force; None takes only links without an end.
+
+    Raises:
+        ConfigInvalid: an asset is linked to two series under one name.
     """
     ids = [member.asset_id for member in members]
     table = snapshot.table(
@@ -202,7 +236,7 @@ def load(
     )
     at = {key[0]: span for key, span in spans([table["asset_id"]]).items()}
     panel = panel_of(table, "y", folder / "actuals.arrow" if folder else None)
-    covariates, linked = _covariates(snapshot, config, ids, folder) if with_covariates else (None, {})
+    covariates, linked = _covariates(snapshot, config, ids, folder, now) if with_covariates else (None, {})
     assets = {
         member.asset_id: AssetRows(
             asset_id=member.asset_id,
@@ -216,24 +250,47 @@ def load(
 
 
 def _covariates(
-    snapshot: Snapshot, config: FleetConfig, ids: Sequence[str], folder: Path | None
+    snapshot: Snapshot, config: FleetConfig, ids: Sequence[str], folder: Path | None, now: datetime | None
 ) -> tuple[Panel | None, dict[str, tuple[Covariate, ...]]]:
     """The covariate panel of these assets, and what each is linked to."""
-    wanted = set(ids)
-    links = [row for row in snapshot.sql(LINKS).rows() if row["asset_id"] in wanted]
+    links = _links(snapshot, config, ids, now)
     if not links:
         return None, {}
     table = snapshot.table(
         "covariates_all",
-        where={"series_id": sorted({row["series_id"] for row in links})},
+        assets=sorted(set(links.values())),
         columns=["series_id", "name", "valid_time", "available_at", "value", "_v"],
     )
     at = spans([table["series_id"], table["name"]])
     foresight = config.foresight_names()
     linked: dict[str, tuple[Covariate, ...]] = {}
-    for row in links:
-        span = at.get((row["series_id"], row["name"]))
+    for (asset, name), series in links.items():
+        span = at.get((series, name))
         if span is not None:
-            covariate = Covariate(name=row["name"], span=span, foresight=row["name"] in foresight)
-            linked[row["asset_id"]] = (*linked.get(row["asset_id"], ()), covariate)
+            covariate = Covariate(name=name, span=span, foresight=name in foresight)
+            linked[asset] = (*linked.get(asset, ()), covariate)
     return panel_of(table, "value", folder / "covariates.arrow" if folder else None), linked
+
+
+def _links(
+    snapshot: Snapshot, config: FleetConfig, ids: Sequence[str], now: datetime | None
+) -> dict[tuple[str, str], str]:
+    """The series that each of these assets sees under each configured name, sorted by asset and name."""
+    declared = {name for section in config.covariates for name in section.columns}
+    if not declared:
+        return {}
+    found: dict[tuple[str, str], str] = {}
+    table = snapshot.table(
+        "links", assets=ids, columns=["asset_id", "name", "series_id", "valid_to"], where={"name": sorted(declared)}
+    )
+    for row in table.to_pylist():
+        if row["valid_to"] is not None and (now is None or row["valid_to"] <= now):
+            continue
+        key = row["asset_id"], row["name"]
+        other = found.setdefault(key, row["series_id"])
+        if other != row["series_id"]:
+            raise ConfigInvalid(
+                f"asset {key[0]}: {key[1]} is linked to {other} and {row['series_id']}",
+                hint="tsfleet ingest closes the links that the configuration does not name",
+            )
+    return dict(sorted(found.items()))

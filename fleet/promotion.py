@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-Verdict = Literal["promoted", "kept", "too_few_points"]
+Verdict = Literal["promoted", "kept", "too_few_points", "not_fitted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,7 +66,7 @@ def decide(candidates: Sequence[Candidate], *, champion: str | None, margin: flo
     holder = next((c for c in field if c.recipe == champion), None)
     if holder is None:
         why = "first champion" if champion is None else _left_out(champion, valid)
-        return _promoted(None, best, f"{why}; lowest error of {len(field)} candidates")
+        return _promoted(champion, None, best, f"{why}; lowest error of {len(field)} candidates")
     if best is holder:
         runner_up = field[1] if len(field) > 1 else None
         return _kept(champion, holder, runner_up, f"lowest error of {len(field)} candidates")
@@ -76,7 +76,7 @@ def decide(candidates: Sequence[Candidate], *, champion: str | None, margin: flo
     gain = _gain(holder.error, best.error)
     if gain <= margin:
         return _kept(champion, holder, best, f"{best.recipe} is better by {gain:.1%}, {margin:.1%} is needed")
-    return _promoted(holder, best, f"better by {gain:.1%} on {best.points} points")
+    return _promoted(champion, holder, best, f"better by {gain:.1%} on {best.points} points")
 
 
 def _gain(error: float, better: float) -> float:
@@ -91,10 +91,10 @@ def _left_out(champion: str, judged: Sequence[Candidate]) -> str:
     return f"{champion} saw the future" if flagged else f"{champion} is not judged on these points"
 
 
-def _promoted(holder: Candidate | None, best: Candidate, reason: str) -> Decision:
+def _promoted(champion: str | None, holder: Candidate | None, best: Candidate, reason: str) -> Decision:
     return Decision(
         chosen=best.recipe,
-        champion=holder.recipe if holder else None,
+        champion=champion,
         challenger=best.recipe,
         champion_value=holder.error if holder else None,
         challenger_value=best.error,

@@ -16,7 +16,7 @@ from fleet.driver import Driver
 from fleet.ledger import Ledger
 from fleet.metrics import level_of
 from fleet.outcome import Outcome, Report
-from fleet.population import Population
+from fleet.population import CAPACITIES, Population
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
@@ -24,22 +24,30 @@ if TYPE_CHECKING:
 WATERMARK = "score"
 # The local day of a forecast's valid time is the cell's day; every cell that a new row touches is computed again.
 STALE = """
-with issued as (
-    select f.asset_id, f.valid_time, f._v, (f.valid_time at time zone c.tz)::date as day
-    from forecasts__v f join clocks c using (asset_id) where f.role <> 'backtest'
+with live as (
+    select f.asset_id, f.valid_time, f._v from forecasts__v f semi join clocks c on c.asset_id = f.asset_id
+    where f.role <> 'backtest'
+), touched as (
+    select f.asset_id, f.valid_time from live f
+    semi join (select asset_id, valid_time from actuals__v where _v > $seen) a
+    on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    union all
+    select f.asset_id, f.valid_time from (select * from live where _v > $seen) f
+    join (select asset_id, valid_time from actuals__v where _v <= $seen and isfinite(y)) a
+    on a.asset_id = f.asset_id and a.valid_time = f.valid_time
 )
-select distinct i.asset_id, i.day from issued i
-join actuals__v a on a.asset_id = i.asset_id and a.valid_time = i.valid_time
-where a._v > $seen or (i._v > $seen and isfinite(a.y))
+select distinct t.asset_id, (t.valid_time at time zone c.tz)::date as day
+from touched t join clocks c on c.asset_id = t.asset_id
 """
-ROWS = """
+ROWS = f"""
+with held as ({CAPACITIES})
 select f.*, a.y, a._v as actuals_v, t.capacity, 'latest' as truth, s.day,
        coalesce(json_extract_string(r.tags, '$.perfect_foresight') = 'true', false) as perfect_foresight
 from forecasts f
 join clocks c on c.asset_id = f.asset_id
 join stale s on s.asset_id = f.asset_id and s.day = (f.valid_time at time zone c.tz)::date
 join actuals__v a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
-left join assets t on t.asset_id = f.asset_id
+asof left join held t on t.asset_id = f.asset_id and f.valid_time >= t.begins
 left join runs r on r.run_id = f.run_id
 where f.role <> 'backtest' and isfinite(a.y)
 order by f.asset_id, f.issue_time, f.valid_time
@@ -57,9 +65,12 @@ where s.role <> 'backtest' and s.n > 0 and not exists (
       and c.day = s.day and c.lead_bucket = s.lead_bucket)
 """
 OPEN = """
-select count(*) as n from forecasts f
-where f.role <> 'backtest' and not exists (
-    select 1 from actuals a where a.asset_id = f.asset_id and a.valid_time = f.valid_time and isfinite(a.y))
+with issued as (select asset_id, valid_time, issue_time from forecasts where role <> 'backtest'),
+newest as (select asset_id, valid_time from issued
+    where issue_time >= (select max(issue_time) from issued) - interval 7 day)
+select count(*) as n from newest f
+anti join (select asset_id, valid_time from actuals where isfinite(y)) a
+on a.asset_id = f.asset_id and a.valid_time = f.valid_time
 """
 
 
@@ -76,7 +87,7 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
     stale = snapshot.sql(STALE, {"seen": seen}, {"clocks": clocks}).arrow()
     waiting = snapshot.sql(OPEN).rows()[0]["n"]
     if waiting:
-        ledger.note(f"{waiting:,} forecast steps have no actual yet")
+        ledger.note(f"{waiting:,} forecast steps of the last 7 days have no actual yet")
     if stale.num_rows:
         scored = _cells(snapshot, clocks, stale)
         transaction = driver.store.begin(note=ledger.job)

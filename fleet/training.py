@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -90,6 +91,10 @@ def train(
     ready = {name: driver.recipe(name) for name in sorted(wanted)}
     versions = _fit(driver, snapshot, people, ledger, plans, ready, judged=judged, force=force)
     ledger.commit()
+    for asset_id, failures in judged.items():
+        for recipe, failed in failures.items():
+            if plans[asset_id].chosen is not None:
+                ledger.blame(asset_id, recipe, failed)
     if promote and judging:
         _promote(driver, people, ledger, plans, champions, versions, judged)
     return ledger.close(interrupted=driver.interrupt.asked())
@@ -171,10 +176,10 @@ def _fit(
     *,
     judged: Mapping[str, Mapping[str, Failed]],
     force: bool,
-) -> dict[tuple[str, str], str]:
-    """Fit what is due; the newest version of every planned (asset, recipe)."""
+) -> dict[tuple[str, str], str | Failed]:
+    """Fit what is due; by (asset, recipe) the newest version of all that is planned, or why there is none."""
     known = {} if force else {row["fingerprint"]: row["version_id"] for row in snapshot.sql(TRAINED).rows()}
-    versions: dict[tuple[str, str], str] = {}
+    versions: dict[tuple[str, str], str | Failed] = {}
 
     def plan(loaded: Loaded) -> Callable[[Member], Item | None]:
         prints = Fingerprints(loaded, people, "train")
@@ -195,6 +200,7 @@ def _fit(
         failures: dict[str, dict[str, Failed]] = {item.asset.asset_id: {} for item in chunk}
         for asset_id, recipe, failed in finished.failures:
             failures[asset_id][recipe] = failed
+            versions[asset_id, recipe] = failed
         versions.update(_versions(finished))
         ledger.add(
             finished,
@@ -233,7 +239,7 @@ def _promote(
     ledger: Ledger,
     plans: Mapping[str, Plan],
     champions: Mapping[str, Mapping[str, Any]],
-    versions: Mapping[tuple[str, str], str],
+    versions: Mapping[tuple[str, str], str | Failed],
     judged: Mapping[str, object],
 ) -> None:
     """Put the fitted versions in charge and write down every decision that was taken anew."""
@@ -246,10 +252,15 @@ def _promote(
         plan = plans[member.asset_id]
         holder = champions.get(member.asset_id)
         version = versions.get((member.asset_id, plan.chosen or ""))
-        moved = version is not None and (holder is None or holder["version_id"] != version)
+        if plan.chosen is not None and version is None:
+            continue  # interrupted before its turn: the next run decides
+        unfit = isinstance(version, Failed)
+        moved = version is not None and not unfit and (holder is None or holder["version_id"] != version)
         if not moved and member.asset_id not in judged:
             continue
         decision = _decision_row(member, plan, now)
+        if isinstance(version, Failed):
+            decision |= {"verdict": "not_fitted", "reason": f"{plan.chosen} could not be fitted: {version.error}"}
         if not moved:
             others.append(decision)
             continue
@@ -277,7 +288,7 @@ def _promote(
         ledger.note(f"{conflict.asset_id}: another promotion came first; its champion stays")
 
 
-def _decision_row(member: Member, plan: Plan, now: Any) -> dict[str, Any]:
+def _decision_row(member: Member, plan: Plan, now: datetime) -> dict[str, Any]:
     decision = plan.decision
     assert decision is not None
     return {
@@ -316,7 +327,8 @@ def promote_by_hand(
     for member in people.members:
         version, holder = newest.get(member.asset_id), champions.get(member.asset_id)
         if version is None:
-            missing = failure_of(NoData(f"{member.asset_id} has no version of {recipe}; train it first"))
+            how = f"`tsfleet train --recipes {recipe} --no-judge` fits one"
+            missing = failure_of(NoData(f"{member.asset_id} has no version of {recipe}; {how}"))
             outcomes.append(Outcome(asset_id=member.asset_id, status="failed", recipe=recipe, failure=missing))
             continue
         if holder is not None and holder["version_id"] == version:

@@ -6,7 +6,9 @@ cursor a question. UTC, no extensions from outside, no Python variables as table
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ import duckdb
 
 from store.catalog import HotRows, State, quoted
 from store.errors import Damaged, QueryInvalid, SourceUnreadable
-from store.schema import SQL_TYPES, STORED
+from store.schema import MACROS, SQL_TYPES, STORED, VIEWS
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -38,7 +40,23 @@ _FROM_JSON = {
     "instant": ("BIGINT", "make_timestamptz({})"),
     "date": ("INTEGER", "DATE '1970-01-01' + {}"),
 }
-_READ_ONLY_KINDS = ("SELECT", "EXPLAIN")
+#: Table functions that a question may call. Others write logs and profiles to any path, run SQL out of a text, follow
+#: raw pointers or look at files.
+_FUNCTIONS = {
+    *MACROS,
+    *("unnest", "range", "generate_series", "repeat", "repeat_row", "summary", "json_each", "json_tree"),
+    *("histogram", "histogram_values", "pg_timezone_names", "icu_calendar_names"),
+    *("duckdb_columns", "duckdb_functions", "duckdb_keywords", "duckdb_tables", "duckdb_types", "duckdb_views"),
+    *("pragma_show", "pragma_table_info", "pragma_version"),
+}
+#: What a WITH may hold: DuckDB 2 also takes COPY and DELETE there, and lets the COPY write in a read-only transaction.
+_QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+_GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
+_EXPLAIN = re.compile(
+    rf"{_GAP}explain\b{_GAP}(?P<options>analyze\b|\((?:\s|,|analyze\b|format\b|json\b|text\b)*\)|){_GAP}(?P<asked>.*)",
+    re.IGNORECASE | re.DOTALL,
+)
+_UNKNOWN = re.compile(r"Catalog Error: Table with name (.+?) does not exist")
 
 
 def literal(text: str) -> str:
@@ -176,30 +194,59 @@ class Question:
         self._cursor.register(name, table)
 
     def check(self, query: str) -> str:
-        """The kind of the one statement there may be.
+        """What to run for a query: the one SELECT that it is, or the explanation of one.
 
         Raises:
             QueryInvalid: for several statements, or one that does more than read.
         """
+        kind, text = self._one(query)
+        if kind == "SELECT":
+            self._look_through(query)
+            return query
+        explained = _EXPLAIN.fullmatch(text) if kind == "EXPLAIN" else None
+        if explained is None:
+            raise _not_a_question(kind)
+        asked = explained["asked"]
+        kind, _ = self._one(asked)
+        if kind != "SELECT":
+            raise _not_a_question(f"EXPLAIN of {kind}")
+        self._look_through(asked)
+        # Put together anew: what runs is what was looked through, whatever comments stood before it.
+        return f"EXPLAIN {explained['options']}\n{asked}"
+
+    def _one(self, query: str) -> tuple[str, str]:
+        """Kind and text of the one statement there may be."""
         with self._translated():
             statements = self._cursor.extract_statements(query)
         if len(statements) != 1:
             raise QueryInvalid(f"{len(statements)} statements were given, one is wanted")
-        kind = statements[0].type.name
-        if kind not in _READ_ONLY_KINDS:
-            raise QueryInvalid(
-                f"{kind} is not a question", hint="the store answers SELECT, DESCRIBE, SUMMARIZE, EXPLAIN"
-            )
-        return kind
+        return statements[0].type.name, statements[0].query
+
+    def _look_through(self, select: str) -> None:
+        """Refuse statements within it and table functions that do more than read, however deep they stand."""
+        with self._translated():
+            ((answer,),) = self._cursor.execute("SELECT CAST(json_serialize_sql(?) AS VARCHAR)", [select]).fetchall()
+        tree = json.loads(answer)
+        if tree["error"]:
+            raise QueryInvalid(f"the question cannot be checked: {tree['error_message'].splitlines()[0]}")
+        for node in _nodes(tree):
+            kind = str(node.get("type"))
+            if "cte_map" in node and kind not in _QUERY_NODES:
+                raise _not_a_question(kind.removesuffix("_QUERY_NODE"))
+            if kind == "TABLE_FUNCTION" and (name := node["function"]["function_name"]).lower() not in _FUNCTIONS:
+                raise QueryInvalid(
+                    f"{name!r} is not a table function for questions",
+                    hint=f"there are {', '.join(sorted(_FUNCTIONS))}",
+                )
 
     def arrow(self, query: str, params: Params = None) -> pa.Table:
         """The whole answer as an Arrow table."""
-        with self._translated():
+        with self._reading():
             return self._ask(query, params).to_arrow_table()
 
     def held(self, query: str, params: Params = None) -> Held:
         """The whole answer, kept in DuckDB until somebody wants it in some form."""
-        with self._translated():
+        with self._reading():
             return Held(self._ask(query, params).materialize(), self)
 
     def _ask(self, query: str, params: Params) -> duckdb.DuckDBPyRelation:
@@ -209,18 +256,60 @@ class Question:
         return relation
 
     @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """A transaction in which DuckDB refuses to write: a SELECT may hold a DELETE in its WITH."""
+        with self._translated():
+            self._cursor.execute("BEGIN TRANSACTION READ ONLY")
+            try:
+                yield
+            finally:
+                self._cursor.execute("ROLLBACK")
+
+    @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except duckdb.Error as cause:
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
             first = lines[0] if lines else type(cause).__name__
-            if self._segments in str(cause):
+            if self._segments in str(cause) and not isinstance(cause, duckdb.PermissionException):
                 raise Damaged(f"a segment cannot be read: {first}", hint="restore it from a backup") from cause
+            if isinstance(cause, duckdb.TransactionException) and "read-only" in first:
+                raise _not_a_question("a statement that writes") from cause
             hint = next((line for line in lines[1:] if line.startswith(("Did you", "Candidate"))), "")
+            if unknown := _UNKNOWN.match(first):
+                raise QueryInvalid(f"there is no view {unknown[1]!r}", hint=_nearest(unknown[1])) from cause
             raise QueryInvalid(first, hint=hint) from cause
         except OverflowError as cause:
             raise QueryInvalid(f"a parameter is out of range: {cause}") from cause
+
+
+def _not_a_question(what: str) -> QueryInvalid:
+    return QueryInvalid(
+        f"{what} is not a question", hint="the store answers SELECT, DESCRIBE, SUMMARIZE, and EXPLAIN of a SELECT"
+    )
+
+
+def _nearest(name: str) -> str:
+    """A hint that names the view nearest to a name, and all there are."""
+    from difflib import get_close_matches
+
+    names = sorted([*VIEWS, *MACROS])
+    close = get_close_matches(name.strip('"').lower(), names, n=1, cutoff=0.5)
+    there = f"there are {', '.join(names)}"
+    return f"did you mean {close[0]!r}? {there}" if close else there
+
+
+def _nodes(tree: object) -> Iterator[dict[str, Any]]:
+    """Every node of a query's serialized tree."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, dict):
+            yield node
+            waiting.extend(node.values())
+        elif isinstance(node, list):
+            waiting.extend(node)
 
 
 class Held:

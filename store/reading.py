@@ -151,14 +151,14 @@ class Snapshot:
         names = [name for name in names_in(query) if name not in given]
         with engine.running():
             question = engine.cursor()
-            question.check(query)
+            checked = question.check(query)
             if names:
                 question.define(self._reader.plan(needed(names), self.id).definitions(names))
             for name, table in given.items():
                 question.register(name, table)
             if "pyarrow" in sys.modules:
-                return Result(arrow=_tidy(question.arrow(query, params)))
-            return Result(held=question.held(query, params))
+                return Result(arrow=_tidy(question.arrow(checked, params)))
+            return Result(held=question.held(checked, params))
 
     def table(
         self,

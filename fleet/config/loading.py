@@ -201,7 +201,7 @@ class _Reader:
                 raise self.refused(f"{place(['recipes', recipe.name])} {error.message}", hint=error.hint) from error
 
     def check_metrics(self, config: FleetConfig) -> None:
-        """Every metric that decides has a definition, and a skill its baseline."""
+        """Every metric that decides has a definition, and a skill a baseline that is judged: a configured recipe."""
         from fleet.metrics import parse as metric_of
 
         sections: list[tuple[list[str | int], PromotionSection]] = [(["promotion"], config.promotion)]
@@ -215,7 +215,7 @@ class _Reader:
             except MetricUnknown as error:
                 raise self.refused(f"{place(where)} metric: {error.message}; {error.hint}") from error
             if metric.family == "skill" and metric.recipe:
-                self.known(where, "metric", (metric.recipe,), {*config.recipes, *STANDARD}, "recipe")
+                self.known(where, "metric", (metric.recipe,), config.recipes, "recipe")
 
     def overrides(self, raw: object, base: Mapping[str, Mapping[str, Any]]) -> tuple[Override, ...]:
         """The overrides, weakest first: groups in the order of the file, then single assets."""

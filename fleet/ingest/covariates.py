@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,7 @@ class Covariates:
     rows: int = 0
     _series: dict[str, Step] = field(default_factory=dict)
     _stored: frozenset[str] = frozenset()
+    _before: frozenset[str] = frozenset()
 
     def bring(self, source: Source) -> None:
         """Read all of it."""
@@ -62,8 +64,9 @@ class Covariates:
             values=section.columns,
             available_at=section.available_at,
         )
-        names = self.snapshot.sql("select series_id from series").rows()
+        names = self.snapshot.sql("select series_id, source from series").rows()
         self._stored = frozenset(row["series_id"] for row in names)
+        self._before = frozenset(row["series_id"] for row in names if row["source"] == self.name) - {self.name}
         for batch in batches(source, columns, section):
             if columns.key is None:
                 batch.keys = [self.name for _ in batch.keys]
@@ -147,13 +150,18 @@ class Covariates:
 
     def _pairs(self) -> Iterable[tuple[str, str]]:
         assets, section = self.register.assets, self.section
+        # What the source gave before is still its own: a file that lacks a series for once takes no link away.
+        known_series = self._before | self._series.keys()
         if section.asset is not None:
-            return [(series, series) for series in self._series if series in assets]
-        if section.series is None or (len(self._series) == 1 and section.link is None):
+            return [(series, series) for series in known_series if series in assets]
+        if section.series is None:
             return [(asset, series) for asset in assets for series in self._series]
         column = section.link or section.series
         facts = {asset: facts_of(row) for asset, row in assets.items()}
-        if not any(column in row for row in facts.values()):
+        told = any(column in row for row in facts.values())
+        if section.link is None and (len(known_series) == 1 or (len(self._series) == 1 and not told)):
+            return [(asset, series) for asset in assets for series in self._series]
+        if not told:
             known = {name for row in facts.values() for name in row}
             raise ConfigInvalid(
                 f"{self.config.file.name}: [[covariates]] no. {self.number + 1}: {len(self._series)} series, and "
@@ -161,16 +169,32 @@ class Covariates:
                 hint='name the column of the register with link = "..."',
             )
         wanted = ((asset, as_text(row.get(column))) for asset, row in facts.items())
-        return [(asset, series) for asset, series in wanted if series is not None and series in self._series]
+        return [(asset, series) for asset, series in wanted if series is not None and series in known_series]
 
 
-def write_links(snapshot: Snapshot, transaction: Staged, links: set[Link]) -> None:
-    """Hand the links that the store does not have to a transaction."""
-    rows = snapshot.sql("select asset_id, series_id, name from links").rows()
-    stored = {(row["asset_id"], row["series_id"], row["name"]) for row in rows}
-    fresh = sorted(links - stored)
-    made = [{"asset_id": a, "series_id": s, "name": n, "valid_from": EPOCH} for a, s, n in fresh]
-    transaction.insert("links", made)
+def write_links(snapshot: Snapshot, transaction: Staged, links: set[Link], now: datetime) -> None:
+    """Hand the links that are new, wanted again or wanted no more to a transaction; the last end now.
+
+    A link has one row, that of all time: a model looks at the whole past of the series that the asset sees today.
+    """
+    rows = snapshot.table("links").to_pylist()
+    stored = {(row["asset_id"], row["series_id"], row["name"]) for row in rows if row["valid_from"] == EPOCH}
+    open_ended = {(row["asset_id"], row["series_id"], row["name"]) for row in rows if row["valid_to"] is None}
+    transaction.insert("links", [_link_row(link) for link in sorted(links - stored)])
+    changed = [_link_row(link) for link in sorted((links & stored) - open_ended)]
+    changed += [
+        row | {"valid_to": now}
+        for row in rows
+        if (row["valid_to"] is None or row["valid_to"] > now)
+        and (row["asset_id"], row["series_id"], row["name"]) not in links
+    ]
+    if changed:
+        transaction.replace("links", changed)
+
+
+def _link_row(link: Link) -> dict[str, Any]:
+    asset, series, name = link
+    return {"asset_id": asset, "series_id": series, "name": name, "valid_from": EPOCH, "valid_to": None}
 
 
 def write_series(snapshot: Snapshot, transaction: Staged, rows: Iterable[Mapping[str, Any]]) -> None:

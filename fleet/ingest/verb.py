@@ -161,7 +161,7 @@ class _Ingest:
                     f"{source.label}: {names} without available_at: scores that use it count as perfect foresight"
                 )
         write_series(snapshot, staged, series)
-        write_links(snapshot, staged, links)
+        write_links(snapshot, staged, links, self.clock.now())
         return notes
 
     def _collected(self, source: Source, section: str, stamps: Stamps) -> BadRows:

@@ -37,7 +37,8 @@ def function(name: str, label: str) -> Callable[[], object]:
     """The function that ``module:function`` names."""
     module, _, attribute = name.partition(":")
     try:
-        home = importlib.import_module(module)
+        with _UserCode(label, only_exit=True):
+            home = importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise SourceUnreadable(f"{label}: {error}", hint=f"is {module}.py beside fleet.toml?") from error
     found = getattr(home, attribute, None)
@@ -49,10 +50,14 @@ def function(name: str, label: str) -> Callable[[], object]:
 
 
 class _UserCode:
-    """What a user's function raises becomes one line that names the function; the traceback stays as its cause."""
+    """What a user's function raises becomes one line that names the function; the traceback stays as its cause.
 
-    def __init__(self, label: str) -> None:
+    An exit too: the function is asked for data, and does not end the program. An interrupt stays one.
+    """
+
+    def __init__(self, label: str, *, only_exit: bool = False) -> None:
         self._label = label
+        self._kinds = SystemExit if only_exit else (Exception, SystemExit)
 
     def __enter__(self) -> None:
         return None
@@ -60,7 +65,7 @@ class _UserCode:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, Exception) and not isinstance(error, SourceUnreadable):
+        if isinstance(error, self._kinds) and not isinstance(error, SourceUnreadable):
             said = f"{self._label} raised {type(error).__name__}: {error}"
             raise SourceUnreadable(said, hint="--debug shows where") from error
 

@@ -225,7 +225,11 @@ def test_a_config_survives_the_way_to_a_worker() -> None:
         ("[backtest]\nfirst = 2024-06-10T00:00:00", "expected a moment with its zone"),
         ("[backtest]\norigins = true", "[backtest] origins = true: expected a whole number"),
         ("[promotion]\nmetric = 'mea'", "[promotion] metric: "),
-        ("[promotion]\nmetric = 'skill_nave'", '[promotion] metric: no recipe "nave"; did you mean "naive"?'),
+        ("[promotion]\nmetric = 'skill_daly_naive'", 'no recipe "daly_naive"; did you mean "daily_naive"?'),
+        (
+            "[promotion]\nmetric = 'skill_daily_naive'\n[recipes.daily]\nadapter = 'naive'",
+            '[promotion] metric: no recipe "daily_naive"; did you mean "daily"?',
+        ),
         ("[promotion]\nmargin = 2.0", "[promotion] margin = 2: accepted: a fraction"),
         ("[products.d]\nissue = '25:00'\ntarget = 'today'", '[products.d] issue = "25:00": expected a time of day'),
         ("[products.d]\nissue = '11:30'", "a delivery product needs issue and target"),

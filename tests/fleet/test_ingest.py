@@ -17,7 +17,9 @@ from fleet.errors import ConfigInvalid, SeriesInvalid
 from fleet.ingest import IngestReport, ingest
 from fleet.ingest.stamps import localized, off_grid
 from fleet.outcome import Progress
+from fleet.population import load, population
 from store import FixedClock, Store
+from store.clock import EPOCH, to_micros
 from store.errors import SourceUnreadable
 
 NOW = FixedClock(datetime(2025, 1, 1, tzinfo=UTC))
@@ -498,6 +500,81 @@ def test_covariates_by_asset_and_by_station(fleet: Fleet) -> None:
         ("a", "a", "temp"), ("a", "s1", "wind"), ("b", "b", "temp"), ("b", "s2", "wind"),
     ]  # fmt: skip
     assert "no column nearest" in fleet.refused(text.format("station") + "link = 'nearest'")
+
+
+STATIONS = (
+    "[assets]\npath = 'assets.csv'\n[data]\npath = 'data.parquet'\n"
+    "[[covariates]]\npath = 'station.parquet'\nseries = 'station'\ncolumns = 'temp'\n"
+)
+
+
+def seen(fleet: Fleet, text: str = STATIONS) -> dict[str, dict[str, float]]:
+    """Of each asset the first value of each covariate that a model would see."""
+    config = parse(text, fleet.folder / "fleet.toml", check_recipes=False)
+    snapshot = fleet.store.snapshot()
+    members = population(snapshot, config, select=(), where=None).members
+    batch = load(snapshot, config, members, folder=None, with_covariates=True)
+    return {
+        asset: {c.name: float(batch.covariates.slice(c.span).value[0]) for c in rows.covariates if batch.covariates}
+        for asset, rows in batch.assets.items()
+    }
+
+
+def test_an_asset_that_moves_to_another_series_sees_that_one_only(fleet: Fleet) -> None:
+    hourly("a", "b", steps=2).to_parquet(fleet.folder / "data.parquet")
+    pd.concat([weather(station="s1").assign(temp=1.0), weather(station="s2").assign(temp=2.0)]).to_parquet(
+        fleet.folder / "station.parquet"
+    )
+    for first, second in ((1, 2), (2, 2), (1, 2)):
+        (fleet.folder / "assets.csv").write_text(f"asset_id,station\na,s{first}\nb,s{second}\n")
+        fleet.ingest(STATIONS)
+        assert seen(fleet) == {"a": {"temp": first}, "b": {"temp": second}}
+        assert dict(fleet.ingest(STATIONS).written) == {}
+    # A file that lacks a station for once takes no link away.
+    weather(station="s1").assign(temp=1.0).to_parquet(fleet.folder / "station.parquet")
+    assert dict(fleet.ingest(STATIONS).written) == {}
+
+
+def test_links_of_a_source_that_is_configured_no_more_are_closed(fleet: Fleet) -> None:
+    hourly("a", steps=2).to_parquet(fleet.folder / "data.parquet")
+    weather().to_parquet(fleet.folder / "weather.parquet")
+    plain = "[data]\npath = 'data.parquet'\n"
+    text = plain + "[[covariates]]\npath = 'weather.parquet'\ncolumns = ['temp']\n"
+    fleet.ingest(text)
+    assert seen(fleet, text) == {"a": {"temp": 0.5}}
+    assert seen(fleet, plain) == {"a": {}}
+    fleet.ingest(plain, source=hourly("a", steps=3))
+    assert seen(fleet, text) == {"a": {"temp": 0.5}}
+    assert dict(fleet.ingest(plain).written) == {"links": 1}
+    assert [row["valid_to"] for row in fleet.rows("select valid_to from links")] == [NOW.now()]
+    assert seen(fleet, text) == {"a": {}}
+
+
+def test_a_name_that_is_linked_twice_is_refused(fleet: Fleet) -> None:
+    (fleet.folder / "assets.csv").write_text("asset_id,station\na,s1\n")
+    hourly("a", steps=2).to_parquet(fleet.folder / "data.parquet")
+    weather(station="s1").to_parquet(fleet.folder / "station.parquet")
+    fleet.ingest(STATIONS)
+    transaction = fleet.store.begin()
+    transaction.insert("links", [{"asset_id": "a", "series_id": "s0", "name": "temp", "valid_from": EPOCH}])
+    transaction.commit()
+    with pytest.raises(ConfigInvalid, match="asset a: temp is linked to s0 and s1"):
+        seen(fleet)
+
+
+def test_capacities_are_told_from_when_they_hold(fleet: Fleet) -> None:
+    text = "[assets]\npath = 'assets.csv'\n[data]\npath = 'data.parquet'\n"
+    hourly("a", "b", "c", steps=2).to_parquet(fleet.folder / "data.parquet")
+    (fleet.folder / "assets.csv").write_text(
+        "asset_id,capacity,valid_from,valid_to\na,5,2020-01-01,\na,8,2021-01-01,2022-01-01\nb,3,,\n"
+    )
+    fleet.ingest(text)
+    config = parse(text, fleet.folder / "fleet.toml", check_recipes=False)
+    members = population(fleet.store.snapshot(), config, select=(), where=None).members
+    at = [to_micros(datetime(year, 1, 1, tzinfo=UTC)) for year in (1, 2020, 2021, 2022)]
+    assert [member.capacities for member in members] == [
+        ((at[1], 5.0), (at[2], 8.0), (at[3], 5.0)), ((at[0], 3.0),), (),
+    ]  # fmt: skip
 
 
 def test_vintages_are_all_kept_and_the_newest_is_shown(fleet: Fleet) -> None:

@@ -148,8 +148,10 @@ def test_whoever_takes_over_has_the_lowest_error_of_its_kind(field, champion, ma
         new = by_name[decision.chosen]
         rivals = [c for c in field if c.foresight == new.foresight and math.isfinite(c.error)]
         assert new.error == min(c.error for c in rivals)
-        if decision.champion is not None:
+        assert decision.champion == champion, "the ledger names who was replaced"
+        held = by_name.get(champion)
+        if held is not None and held in rivals:
             assert new.points >= 168
-            assert new.error < by_name[decision.champion].error * (1 - margin)
+            assert new.error < held.error * (1 - margin)
     else:
         assert decision.chosen == champion

@@ -137,6 +137,19 @@ def test_sql_and_functions_that_fail_are_one_line(tmp_path: Path) -> None:
     assert "nothing says where the data are" in refusal(tmp_path).message
 
 
+def test_a_function_that_ends_the_program_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "user_code_d.py").write_text(
+        "import sys\n\ndef leaves():\n    sys.exit(0)\n\ndef later():\n    yield from ()\n    sys.exit('no key')\n"
+    )
+    (tmp_path / "user_code_e.py").write_text("raise SystemExit('not here')\n")
+    assert "raised SystemExit: 0" in refusal(tmp_path, python="user_code_d:leaves").message
+    assert "raised SystemExit: no key" in refusal(tmp_path, python="user_code_d:later").message
+    assert "raised SystemExit: not here" in refusal(tmp_path, python="user_code_e:load").message
+    (tmp_path / "user_code_f.py").write_text("def stopped():\n    raise KeyboardInterrupt\n")
+    with pytest.raises(KeyboardInterrupt):
+        rows(tmp_path, python="user_code_f:stopped")
+
+
 def test_the_folder_of_the_config_leaves_the_path_again(tmp_path: Path) -> None:
     import sys
 

@@ -133,6 +133,117 @@ def test_what_is_no_question_is_refused_in_one_line(store: Store, query: str) ->
     assert caught.value.code == "query-invalid"
 
 
+WRITES = [
+    f"{explain} {statement}"
+    for explain in ("", "explain", "explain analyze", "EXPLAIN (ANALYZE)", "explain (format json)",
+                    "explain (analyze, format json)", "/* a */ explain -- b\n analyze /* c */",
+                    "/* /* */ select 1 */ explain analyze /* /* */ select 1 */")
+    for statement in ("copy (select 1 as a) to '{file}'", "copy {hot} to '{file}'", "copy {hot} from '{file}'",
+                      "with x as (delete from {hot} returning *) select * from x", "delete from {hot}",
+                      "prepare p as copy (select 1) to '{file}'", "drop table {hot}")
+] + [
+    "with x as (insert into {hot} (asset_id) values ('new') returning *) select * from x",
+    "with x as (update {hot} set y = 0 returning *) select * from x",
+    "select * from (with x as (delete from {hot} returning *) select * from x)",
+    "with x as (copy (select 1 as a) to '{file}') select 1",
+    "with x as (copy (select 1 as a) to '{file}') select * from x",
+    "explain analyze with x as (copy (select 1 as a) to '{file}') from x",
+    "select 1 where exists (with x as (copy (select 1 as a) to '{file}') from x)",
+    "select * from (copy (select 1 as a) to '{file}')",
+    "describe copy (select 1 as a) to '{file}'",
+    "summarize copy (select 1 as a) to '{file}'",
+    "select 1 -- \n; copy (select 1 as a) to '{file}'",
+    "select 1 /* ; */ ; /* */ delete from {hot}",
+    "explain select 1; copy (select 1 as a) to '{file}'",
+    "explain analyze\tselect 1;\rdelete from {hot}",
+    "merge into {hot} using (select 1 as a) s on true when matched then delete",
+    "create or replace temp table actuals as select 1",
+    "create or replace view actuals as select 1",
+    "select 1 as a into x",
+    "prepare p as select 1", "execute p", "deallocate p", "begin", "commit", "rollback", "checkpoint", "vacuum",
+    "export database '{folder}/segments/out'", "import database '{folder}/segments'",
+    "attach '{folder}/catalog.db' as c",
+    "attach '{folder}/segments/new.db' as c", "attach ':memory:' as c", "detach memory", "use hot",
+    "install sqlite", "load sqlite", "load json", "pragma enable_profiling", "pragma database_list",
+    "set enable_external_access = true", "set global allowed_directories = ['/']", "reset threads",
+    "set variable x = 1", "call enable_logging()", "call pragma_version()",
+    "from enable_logging(storage = 'file', storage_path = '{folder}/segments/log.csv')",
+    "explain analyze from enable_logging('QueryLog', storage_path = '{folder}/segments/log.csv')",
+    "from system.main.enable_logging(storage_path = '{folder}/segments/log.csv')",
+    'select 1 where exists (from "ENABLE_LOGGING"(storage_path = \'{folder}/segments/log.csv\'))',
+    "describe from enable_logging(storage_path = '{folder}/segments/log.csv')",
+    "with x as materialized (from enable_logging(storage_path = '{folder}/segments/log.csv')) select 1 union from x",
+    "from enable_profiling(save_location = '{outside}.json')",
+    "from query('from enable_logg' || 'ing(storage_path = ''{folder}/segments/log.csv'')')",
+    "from json_execute_serialized_sql(json_serialize_sql('from enable_logging()'))",
+    "from arrow_scan(1, 2, 3)", "from pandas_scan(1)", "from checkpoint()", "from truncate_duckdb_logs()",
+    "from read_text('{outside}')", "from read_blob('{outside}')", "from read_csv('{outside}')",
+    "from read_csv_auto('{outside}')", "from read_json('{outside}')", "from read_parquet('{outside}')",
+    "from parquet_metadata('{outside}')", "from sniff_csv('{outside}')", "from glob('{folder}/../*')",
+    "from glob('/etc/*')", "from '{outside}'", "from '/etc/passwd'", "from '{folder}/segments/../../outside.csv'",
+    "from 'file://{outside}'", "from read_duckdb('{outside}')", "select getenv('HOME')", "from duckdb_secrets()",
+    "select * from actuals where y in (select size from read_text('{outside}'))",
+    "select (select content from read_text('{outside}'))",
+]  # fmt: skip
+
+
+def test_no_question_writes_or_looks_outside_the_store(store: Store, tmp_path: Path) -> None:
+    outside = tmp_path / "outside.csv"
+    outside.write_text("a\n1\n")
+    insert(store, "actuals", readings(10, 500))
+    insert(store, "actuals", [reading("hot", 0, 1.0)])
+    ask = "select count(*) as n, sum(y) as total from actuals"
+    right = store.sql(ask).rows()
+    assert right[0]["n"] == 5_001
+    held = store.sql(
+        "select schema_name || '.' || table_name as t from duckdb_tables() where table_name ~ 'actuals_[0-9]+'"
+    )
+    folder = tmp_path / "grid.store"
+    names = {"file": next(folder.rglob("*.parquet")), "folder": folder, "outside": outside, "hot": held.rows()[0]["t"]}
+
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before = files()
+    for template in WRITES:
+        query = template.format(**names)
+        try:
+            store.sql(query)
+            pytest.fail(f"answered: {query}")
+        except QueryInvalid as refused:
+            assert "\n" not in refused.message, query  # noqa: PT017
+        assert files() == before, query
+        assert store.sql(ask).rows() == right, query
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "explain {}", "explain analyze {}", "EXPLAIN (ANALYZE) {}", "explain (format json) {}", "explain ({});",
+        "/* a */ explain -- b\n (analyze, format json) /* c */ {}", "describe {}", "summarize {}",
+        "with x as ({}) from x", "({})", "{};", "-- a\n{} -- b",
+    ],
+)  # fmt: skip
+def test_a_select_is_answered_however_it_is_dressed(store: Store, query: str) -> None:
+    insert(store, "actuals", [reading("a", 0, 1.0)])
+    assert store.sql(query.format("select y from actuals")).rows()
+
+
+def test_functions_that_only_read_are_answered(store: Store) -> None:
+    assert len(store.sql("from range(3) r, unnest([1, 2]) u, generate_series(1, 2) g")) == 12
+    assert store.sql("select unnest(['read_text', 'from enable_logging()']) as x").df()["x"].tolist()[0] == "read_text"
+
+
+@pytest.mark.parametrize(("asked", "near"), [("actual", "actuals"), ("Forecast", "forecasts"), ("zzzzqqq", None)])
+def test_an_unknown_table_is_told_the_views(store: Store, asked: str, near: str | None) -> None:
+    with pytest.raises(QueryInvalid) as caught:
+        store.sql(f"select * from {asked}")
+    assert caught.value.message == f"there is no view {asked!r}"
+    assert (f"did you mean {near!r}?" in caught.value.hint) == (near is not None)
+    assert all(name in caught.value.hint for name in VIEWS)
+    assert "pg_" not in caught.value.hint
+
+
 def test_a_python_variable_is_not_a_table(store: Store) -> None:
     secret = pa.table({"x": [1]})
     with pytest.raises(QueryInvalid):

@@ -413,19 +413,42 @@ def test_a_reissue_keeps_both_and_publishes_the_newer(fleet: Fleet) -> None:
 
 def test_another_version_at_the_same_issue_time_stands_beside_the_first(fleet: Fleet) -> None:
     cycle(fleet)
-    first = fleet.store.table("forecasts", where={"role": "champion"})
+    end = END + pd.Timedelta(days=1)
+    later(fleet)
+    fleet.forecast(issue_time=end.to_pydatetime())
+    first = fleet.store.table("forecasts", where={"role": "champion"}, since=end.to_pydatetime())
     later(fleet)
     fleet.train(recipes=["day"], judge=False, force=True)
     later(fleet)
     fleet.promote("day")
     later(fleet)
-    fleet.forecast(issue_time=END.to_pydatetime(), reissue=True)
-    assert fleet.store.table("forecasts", where={"role": "champion"}).num_rows == 2 * first.num_rows
-    published = fleet.store.table("published").to_pandas()
+    fleet.forecast(issue_time=end.to_pydatetime(), reissue=True)
+    again = fleet.store.table("forecasts", where={"role": "champion"}, since=end.to_pydatetime())
+    assert again.num_rows == 2 * first.num_rows
+    published = fleet.store.table("published", since=end.to_pydatetime()).to_pandas()
     assert len(published) == len(ASSETS) * 24
     assert not published.duplicated(["asset_id", "product", "issue_time", "valid_time"]).any()
     assert set(published["recipe"]) == {"day"}
     assert set(published["version_id"]) == set(fleet.store.table("champions")["version_id"].to_pylist())
+
+
+def test_an_issue_in_the_past_uses_no_version_that_saw_what_came_later(fleet: Fleet) -> None:
+    cycle(fleet)
+    before = fleet.store.table("champions")
+    later(fleet)
+    fleet.train(promote=True)
+    later(fleet)
+    assert not fleet.store.table("champions")["version_id"].equals(before["version_id"]), "trained on another day"
+    report = fleet.forecast(issue_time=END.to_pydatetime(), reissue=True)
+    rows = fleet.store.sql(
+        "select count(*) as late from forecasts f join runs r using (run_id) "
+        "where f.role <> 'backtest' and r.train_end >= f.issue_time"
+    ).rows()
+    assert rows[0]["late"] == 0
+    early = BEGIN + pd.Timedelta(days=20)
+    report = fleet.forecast(issue_time=early.to_pydatetime())
+    assert report.fell_back == len(ASSETS)
+    assert {group.cause for group in report.failures} == {"exception"}
 
 
 # -- definitions that change ---------------------------------------------------------------------------------------
