@@ -155,12 +155,12 @@ class Covariates:
         if section.asset is not None:
             return [(series, series) for series in known_series if series in assets]
         if section.series is None:
-            return [(asset, series) for asset in assets for series in self._series]
+            return [(asset, series) for asset in assets for series in self._series or {self.name} & self._stored]
         column = section.link or section.series
         facts = {asset: facts_of(row) for asset, row in assets.items()}
         told = any(column in row for row in facts.values())
         if section.link is None and (len(known_series) == 1 or (len(self._series) == 1 and not told)):
-            return [(asset, series) for asset in assets for series in self._series]
+            return [(asset, series) for asset in assets for series in self._series or known_series]
         if not told:
             known = {name for row in facts.values() for name in row}
             raise ConfigInvalid(
