@@ -181,6 +181,9 @@ class Fleet:
         groups, assets = None, None
         if select or where or since or until or by not in (None, "asset", "lead"):
             people = self.population(select=select, where=where)
+            if by not in (None, "asset", "lead") and not any(by in member.static for member in people.members):
+                known = sorted({"asset", "lead"}.union(*(member.static for member in people.members)))
+                raise ConfigInvalid(f"no asset has a column {by!r}{nearest(str(by), known)}")
             assets = {member.asset_id: member.config.timezone for member in people.members}
             groups = {member.asset_id: str(member.static.get(by or "", "")) for member in people.members}
         return leaderboard(
@@ -259,6 +262,8 @@ class Fleet:
 
     @contextmanager
     def _driver(self, job: str, workers: int | None, show: Show | None) -> Iterator[Driver]:
+        if workers is not None and workers < 1:
+            raise ConfigInvalid(f"workers = {workers}: accepted: a number from 1 up")
         slot = self.clock.now()
         with Driver(
             store=self.store, config=self.config, clock=self.clock, show=show, job=job, slot=slot, workers=workers

@@ -167,7 +167,7 @@ def _wanted(snapshot: Snapshot, ids: Sequence[str], select: Sequence[str], where
     if select:
         wanted = {i for i in ids if any(i == glob or fnmatch.fnmatchcase(i, glob) for glob in select)}
     if where is not None:
-        wanted &= {row["asset_id"] for row in snapshot.sql(f"select asset_id from assets where ({where})").rows()}
+        wanted &= {row["asset_id"] for row in snapshot.sql(f"select asset_id from assets where (\n{where}\n)").rows()}
     if not wanted:
         said = " ".join([*(f"--select {glob}" for glob in select), *([f"--where {where}"] if where else [])])
         raise NothingSelected(f"{said} matches none of {len(ids)} assets", hint=f"an id is for example {ids[0]}")

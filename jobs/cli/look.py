@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from jobs.cli.console import print_json, print_rows
+from jobs.cli.console import print_json, print_rows, say
 from jobs.cli.exits import Exit
 from jobs.cli.options import Common, Names, day, names
 
@@ -52,6 +52,8 @@ def leaderboard(
             until=day(until, "--to"),
             by=by,
         )
+    if board.table and not board.paired and not common.json:
+        say("not paired: each recipe stands for its own assets, so the rows do not rank the recipes")
     print_rows(
         board.rows(),
         as_json=common.json,

@@ -69,9 +69,11 @@ def run(words: Sequence[str]) -> int:
             hint=" ".join(["tsfleet", *error.command_chain, "--help"]) if error.command_chain else "tsfleet --help",
         )
         return Exit.USAGE
-    except (BrokenPipeError, SystemExit):
-        # The reader of our output (head, less) has seen enough, which Rich turns into SystemExit. Nothing is wrong, and
-        # Python shall not complain again when it closes stdout.
+    except (BrokenPipeError, SystemExit) as error:
+        # The reader of our output (head, less) has seen enough, which Rich turns into SystemExit(1). Nothing is wrong,
+        # and Python shall not complain again when it closes stdout. Any other exit is somebody's own and stays one.
+        if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
+            raise
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
         return Exit.OK
     except (TsfleetError, PermissionError, KeyboardInterrupt) as error:

@@ -160,7 +160,7 @@ def promote(recipe: str, /, *, which: Which = ALL, reason: str = "by hand", comm
     """Put a recipe in force by hand, for one asset or many.
 
     The decision is recorded with your reason. Each asset's newest version of the recipe becomes its champion; an
-    asset without one is an outcome with its cause.
+    asset without one is an outcome with its cause, and `tsfleet train --recipes NAME --no-judge` fits one.
 
     For example:
 
