@@ -19,6 +19,7 @@ import pyarrow.compute as pc
 
 from fleet import cells
 from fleet.metrics import Metric, evaluate, level_of
+from fleet.population import CAPACITIES
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
@@ -47,14 +48,14 @@ where s.product = $product and s.truth = 'latest' and list_contains($roles, s.ro
       and r.asset_id = s.asset_id and r.recipe = s.recipe and r.run_id > s.version_id)))
 order by s.asset_id, s.recipe, s.day, s.lead_bucket, s.version_id
 """
-COMMON = """
-with judged as (
+COMMON = f"""
+with held as ({CAPACITIES}), judged as (
     select f.*, a.y, t.capacity, (a.valid_time at time zone coalesce(c.tz, 'UTC'))::date as day, w.perfect_foresight,
            w.judged, 'latest' as truth, 0::bigint as actuals_v
     from forecasts f
     join wanted w on w.asset_id = f.asset_id and w.recipe = f.recipe and w.version_id = f.version_id
     join actuals a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
-    left join assets t on t.asset_id = f.asset_id
+    asof left join held t on t.asset_id = f.asset_id and f.valid_time >= t.begins
     left join clocks c on c.asset_id = f.asset_id
     where isfinite(a.y)
 )

@@ -318,7 +318,7 @@ class Fingerprints:
             recipe.recipe_hash,
             recipe.library_version,
             self._settings[member.settings],
-            json.dumps(member.static, sort_keys=True, default=str),
+            json.dumps([member.static, member.capacities], sort_keys=True, default=str),
             digest(self._loaded.panel.slice(asset.span)),
             *self._covariates(asset, recipe),
         ]

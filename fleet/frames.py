@@ -142,12 +142,17 @@ class Covariate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetRows:
-    """Where one asset's rows lie, and its facts."""
+    """Where one asset's rows lie, and its facts.
+
+    Args:
+        capacities: (UTC microseconds from which it holds, capacity; NaN where none is known), in order of time.
+    """
 
     asset_id: str
     span: Span
     covariates: tuple[Covariate, ...] = ()
     static: Mapping[str, object] = field(default_factory=dict)
+    capacities: tuple[tuple[int, float], ...] = ()
 
 
 class History:

@@ -26,7 +26,7 @@ from fleet.origins import origins
 from fleet.outcome import Failed, attempt
 from fleet.plan import Context, Item, Recipe, Settings
 from fleet.rows import Block
-from fleet.task import FloatArray
+from fleet.task import FloatArray, IntArray
 from store.ids import new_id
 
 RUN_METRICS = ("mae", "rmse", "wape", "bias")
@@ -174,7 +174,7 @@ def _block(
         mean=np.concatenate([forecast.mean for forecast in checked]),
         quantiles=_joined_quantiles(checked),
         foresight=any(covariate.foresight for covariate in recipe.sees(item.asset.covariates)),
-        capacity=capacity_of(item),
+        capacity=capacity_at(item, valid),
         truth=truth,
         truth_version=version,
     )
@@ -198,10 +198,13 @@ def keepable(recipe: Recipe, fitted: Fitted) -> Callable[[], bytes]:
     return save
 
 
-def capacity_of(item: Item) -> float | None:
-    """The asset's capacity in its own unit, if the register knows it."""
-    value = item.asset.static.get("capacity")
-    return float(value) if isinstance(value, int | float) and np.isfinite(value) else None
+def capacity_at(item: Item, valid: IntArray) -> FloatArray | None:
+    """(rows,) the asset's capacity at each instant (UTC microseconds), NaN where unknown; None where it never was."""
+    if not item.asset.capacities:
+        return None
+    since, capacity = (np.array(column) for column in zip(*item.asset.capacities, strict=True))
+    place = np.searchsorted(since, valid, side="right") - 1
+    return np.where(place >= 0, capacity[np.maximum(place, 0)], np.nan)
 
 
 def scale_rows(asset_id: str, settings: Settings, history: History, before: int) -> list[dict[str, Any]]:

@@ -243,6 +243,7 @@ def load(
             span=at.get(member.asset_id, Span(0, 0)),
             covariates=linked.get(member.asset_id, ()),
             static=member.static,
+            capacities=member.capacities,
         )
         for member in members
     }

@@ -28,6 +28,7 @@ class Block:
         step: (rows,) 1, 2, ... within each issue.
         mean: (rows,) in the asset's unit.
         quantiles: level to (rows,).
+        capacity: (rows,) of the asset at valid time, NaN where unknown; None where it never was.
         truth: (rows,) what happened, NaN where unknown; None for an issue into the future.
         truth_version: (rows,) snapshot that brought the truth.
     """
@@ -47,7 +48,7 @@ class Block:
     mean: FloatArray
     quantiles: Mapping[float, FloatArray]
     foresight: bool = False
-    capacity: float | None = None
+    capacity: FloatArray | None = None
     truth: FloatArray | None = None
     truth_version: IntArray | None = None
 
@@ -88,11 +89,11 @@ def judged(blocks: Sequence[Block], table: pa.Table) -> pa.Table:
         np.zeros(n, np.int64) if b.truth_version is None else b.truth_version
         for b, n in zip(blocks, sizes, strict=True)
     ]
+    sized = zip(blocks, sizes, strict=True)
+    capacity = [np.full(n, np.nan) if b.capacity is None else b.capacity for b, n in sized]
     extra: dict[str, pa.Array] = {
         "y": pa.array(np.concatenate(truth)),
-        "capacity": pa.array(
-            np.repeat([np.nan if b.capacity is None else b.capacity for b in blocks], sizes), from_pandas=True
-        ),
+        "capacity": pa.array(np.concatenate(capacity), from_pandas=True),
         "day": pa.array(day),
         "perfect_foresight": pa.array(np.repeat([block.foresight for block in blocks], sizes)),
         "truth": _repeated(["latest"] * len(blocks), sizes),

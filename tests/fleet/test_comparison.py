@@ -69,7 +69,7 @@ class Past:
             mean=np.array(list(points.values())),
             quantiles={} if q10 is None else {0.1: np.full(len(points), q10), 0.9: np.full(len(points), -q10)},
             foresight=foresight,
-            capacity=capacity,
+            capacity=None if capacity is None else np.full(len(points), capacity),
             truth=truth,
             truth_version=np.ones(len(points), dtype=np.int64),
         )
