@@ -174,7 +174,7 @@ def _stored(driver: Driver, row: Mapping[str, Any], recipes: dict[str, Recipe]) 
     """The link of a stored version; one whose blob is damaged fails where it is used, and the asset falls back."""
     recipe, blob = _key(row), None
     try:
-        blob = driver.store.blob(row["sha256"])
+        blob = driver.store.blob(row["sha256"]) if recipes[recipe].learns else b""
     except StoreError as error:
         recipe = f"{recipe}@{row['version_id']}"
         recipes[recipe] = replace(recipes[_key(row)], forecaster=Gone(error))
