@@ -63,15 +63,20 @@ select * exclude (judged) from judged
 where ($since::date is null or day >= $since::date) and ($until::date is null or day < $until::date)
 qualify count(*) over (partition by asset_id, issue_time, valid_time) = judged
 """
-# The scale of an evaluation is known at its first issue; of several, the last one that was.
+# The scale of an evaluation is known at its first issue; of several, the last one that was. An issue earlier than any
+# scale takes the first there is, so that one of them does not blank the metric for all the others.
 SCALES = """
 with firsts as (
     select f.asset_id, min(f.issue_time) as issue from forecasts f
     join judged j on j.asset_id = f.asset_id and j.version_id is not distinct from f.version_id
     where f.product = $product group by f.asset_id
 )
-select s.asset_id, arg_max(s.scale_abs, s.origin) as scale_abs, arg_max(s.scale_sq, s.origin) as scale_sq
-from firsts f join scales s on s.asset_id = f.asset_id and s.origin <= f.issue
+select s.asset_id,
+       coalesce(arg_max(s.scale_abs, s.origin) filter (where s.origin <= f.issue), arg_min(s.scale_abs, s.origin))
+           as scale_abs,
+       coalesce(arg_max(s.scale_sq, s.origin) filter (where s.origin <= f.issue), arg_min(s.scale_sq, s.origin))
+           as scale_sq
+from firsts f join scales s on s.asset_id = f.asset_id
 where s.product = $product and s.season = $season group by s.asset_id
 """
 

@@ -190,7 +190,7 @@ class Fleet:
             self.store.snapshot(),
             recipes=self._shown(role),
             metrics=tuple(metrics or self.default_metrics()),
-            sort_by=self.config.promotion.metric if metrics is None else metrics[0],
+            sort_by=metrics[0] if metrics else self.config.promotion.metric,
             role=role,
             average=average,
             by=by,
@@ -230,6 +230,8 @@ class Fleet:
         return population(self.store.snapshot(), self.config, select=select, where=where)
 
     def _candidates(self, driver: Driver, names: Sequence[str] | None) -> Mapping[str, Recipe]:
+        if names is not None and not names:
+            raise ConfigInvalid(f"no recipe is named; there are {', '.join(self.config.recipes)}")
         for name in names or ():
             self._known(name, self.config.recipes)
         return {name: driver.recipe(name) for name in (self.config.recipes if names is None else names)}

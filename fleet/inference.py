@@ -72,7 +72,11 @@ def forecast(
     there = set() if reissue or not issues else _issued(snapshot, issues.values())
     versions, recipes = _versions(driver, snapshot, people, issues)
     blamed = {**last_failures(snapshot), **{row["asset_id"]: TOO_NEW for row in snapshot.sql(IN_CHARGE).rows()}}
-    newcomers = {m.asset_id: issues[m.asset_id] for m in people.members if _is_new(m, issues[m.asset_id])}
+    newcomers = {
+        m.asset_id: issues[m.asset_id]
+        for m in people.members
+        if _is_silent(m, issues[m.asset_id], people.settings[m.settings].window_us)
+    }
     levels = {issue: peer_levels(snapshot, issue) for issue in set(newcomers.values())}
 
     def plan(loaded: Loaded) -> Callable[[Member], Item | None]:
@@ -111,9 +115,11 @@ def _needed_since(people: Population, issues: Mapping[str, int]) -> datetime | N
     return from_micros(min(starts))
 
 
-def _is_new(member: Member, issue: int) -> bool:
-    """Whether no reading of the asset can be known at the issue time, so that only its peers tell what to expect."""
-    return member.first_reading is None or to_micros(member.first_reading) >= issue
+def _is_silent(member: Member, issue: int, window_us: int | None) -> bool:
+    """Whether no reading of the asset is known in the issue's window, so that only its peers say what to expect."""
+    if member.first_reading is None or member.data_end is None or to_micros(member.first_reading) >= issue:
+        return True
+    return window_us is not None and member.data_end <= issue - window_us
 
 
 def _issues(people: Population, issue_time: datetime | None) -> dict[str, int]:

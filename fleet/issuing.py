@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 
 from fleet import calendar, checks, rows
+from fleet.errors import NoData
 from fleet.forecaster import Adapter
 from fleet.frames import History
 from fleet.judging import Finished
@@ -43,6 +44,8 @@ def _issued(context: Context, item: Item, link: Link, history: History) -> Block
     assert item.issue is not None
     target = settings.target(item.issue, history.anchor)
     y, X = context.inputs(item.asset, recipe, settings, history, item.issue, target)
+    if link.blob is not None and not len(y):
+        raise NoData(f"no reading of {item.asset.asset_id} is known in the window before the issue")
     task = settings.task(target, item.asset.static)
     if link.blob is None:
         fitted = recipe.forecaster.fit(y, X, task)

@@ -6,13 +6,15 @@ the process with it, which is why only `light` recipes run here unasked.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 
 from fleet.engines import Item, Result, Work
 from fleet.outcome import Failed, attempt
 
 CHUNK = 250
+HEAVY_CHUNK = 4
 
 
 class Inline:
@@ -29,11 +31,12 @@ class Inline:
         self, work: Work[Item, Result], items: Sequence[Item], *, timeout_s: float, stop: Callable[[], bool]
     ) -> Iterator[tuple[Sequence[Item], Result | Failed]]:
         """See `Engine.map_chunks`."""
-        for start in range(0, len(items), CHUNK):
+        size = HEAVY_CHUNK if self._pinned else CHUNK
+        for start in range(0, len(items), size):
             if stop():
                 return
-            chunk = items[start : start + CHUNK]
-            with self._limits():
+            chunk = items[start : start + size]
+            with self._limits(), redirect_stdout(sys.stderr):
                 done = [(chunk, attempt(work, chunk))]
                 if isinstance(done[0][1], Failed) and len(chunk) > 1:
                     done = [([item], attempt(work, [item])) for item in chunk]

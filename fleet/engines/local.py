@@ -126,7 +126,8 @@ def _next_size(size: int, items: int, seconds: float, fair_share: int) -> int:
 
 
 def _start_worker(initializer: Callable[..., None], initargs: Sequence[object]) -> None:
-    """Ctrl-C reaches the whole process group; only the driver decides what it means."""
+    """Ctrl-C reaches the whole process group; only the driver decides what it means. Stdout is the driver's alone."""
+    os.dup2(2, 1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     initializer(*initargs)
 

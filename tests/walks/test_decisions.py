@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+import pytest
+
 from fleet import Fleet
+from fleet.errors import ConfigInvalid
 from store.clock import FixedClock
 from tests.walks.small import fleet_in, hourly
 
@@ -115,3 +119,49 @@ def test_a_damaged_blob_costs_its_own_asset(tmp_path: Path) -> None:
         report = fleet.forecast()
         assert (report.ok, report.fell_back, report.failed) == (len(ASSETS) - 1, 1, 0)
         assert report.failures[0].asset_id == victim.decode()
+
+
+def test_an_asset_silent_for_longer_than_the_window_is_given_the_level_of_its_peers(tmp_path: Path) -> None:
+    history = hourly(ASSETS, 20)
+    silent = (history.unique_id == "site-1") & (history.ds >= history.ds.min() + pd.Timedelta(days=5))
+    config = CONFIG.replace("[train]", '[train]\nwindow = "10d"')
+    with fleet_in(tmp_path / "fleet", config, model()) as fleet:
+        fleet.ingest(history[~silent])
+        fleet.train(promote=True)
+        report = fleet.forecast(issue_time=(history.ds.max() + pd.Timedelta(hours=1)).to_pydatetime())
+        assert (report.ok, report.fell_back, report.failed) == (len(ASSETS) - 1, 1, 0)
+        rows = fleet.store.table("forecasts", where={"role": "fallback"})
+        assert (set(rows["asset_id"].to_pylist()), rows.num_rows) == ({"site-1"}, 24)
+
+
+def test_what_a_model_prints_never_reaches_the_data(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    for workers in (1, 2):
+        with fleet_in(tmp_path / f"fleet-{workers}", CONFIG, model(broken="print('HELLO')")) as fleet:
+            fleet.ingest(hourly(ASSETS, 20))
+            fleet.train(promote=True, workers=workers)
+        out, err = capfd.readouterr()
+        assert "HELLO" not in out
+        assert "HELLO" in err
+
+
+def test_an_early_issue_does_not_blank_the_scale_of_the_rest(tmp_path: Path) -> None:
+    history = hourly(ASSETS, 22)
+    end = history.ds.min() + pd.Timedelta(days=20)
+    with fleet_in(tmp_path / "fleet", CONFIG, model()) as fleet:
+        fleet.ingest(history[history.ds < end])
+        fleet.train(promote=True)
+        fleet.forecast()
+        later(fleet)
+        fleet.forecast(issue_time=(end - pd.Timedelta(days=15)).to_pydatetime())
+        fleet.ingest(history)
+        fleet.score()
+        rows = fleet.leaderboard(role="live", metrics=["mae", "mase_24"]).rows()
+        assert rows
+        assert all(row["mase_24"] is not None for row in rows)
+
+
+def test_naming_no_recipe_is_refused(tmp_path: Path) -> None:
+    with fleet_in(tmp_path / "fleet", CONFIG, model()) as fleet:
+        fleet.ingest(hourly(ASSETS, 20))
+        with pytest.raises(ConfigInvalid, match="no recipe is named"):
+            fleet.train(recipes=[])
