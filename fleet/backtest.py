@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
-from fleet.driver import Driver, Fingerprints, due_item
+from fleet.driver import Driver, due_item
+from fleet.fingerprints import Fingerprints
 from fleet.judging import judge_chunk, lost
 from fleet.ledger import Ledger
 from fleet.outcome import Failed, Outcome, Report

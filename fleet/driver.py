@@ -7,8 +7,6 @@ ones, started once per command.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import sys
 import tempfile
@@ -19,109 +17,29 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pandas as pd
-
-from fleet import registry
 from fleet.config import FleetConfig
-from fleet.engines import Engine
+from fleet.engines import Engine, Mark
 from fleet.engines.inline import Inline
-from fleet.errors import FleetError
-from fleet.forecaster import Adapter, Fitted
-from fleet.frames import AssetRows, digest
+from fleet.forecaster import Adapter
 from fleet.interrupt import Interrupt
 from fleet.judging import Finished
 from fleet.outcome import Failed, Show, attempt
 from fleet.plan import Context, Item, Recipe
 from fleet.population import Loaded, Member, Population, batches, load
+from fleet.recipes import recipe_of
 from fleet.sources import importable
-from fleet.task import Task
 from store.clock import Clock
-from store.errors import TsfleetError
 from store.ids import new_id
 
 if TYPE_CHECKING:
     from store import Store
     from store.reading import Snapshot
 
-Work = Callable[[Context, Sequence[Item]], Finished]
+Work = Callable[[Context, Sequence[Item], Mark], Finished]
 Lost = Callable[[Context, Item, Failed], Finished]
 Planned = Callable[[Loaded], Callable[[Member], Item | None]]
-LAST_RESORT = "last_resort"
-# Raised when what all recipes share (features, calendar, alignment, checks) computes something else than before.
-ARITHMETIC = 1
-
-
-def recipe_of(name: str, adapter: str, options: Mapping[str, object], covariates: tuple[str, ...] | None) -> Recipe:
-    """A recipe ready to run, its options checked and hashed."""
-    forecaster = registry.build(adapter, options)
-    said = {"adapter": adapter, **options} | ({} if covariates is None else {"covariates": list(covariates)})
-    identity = registry.recipe_hash(adapter, options)
-    return Recipe(
-        name=name,
-        recipe_hash=identity if covariates is None else short_hash(f"{identity}|{sorted(covariates)}"),
-        adapter=adapter,
-        forecaster=forecaster,
-        library=str(getattr(forecaster, "library", "custom")),
-        library_version=registry.library_version(forecaster),
-        covariates=covariates,
-        params=json.dumps(said, sort_keys=True, default=list),
-    )
-
-
-def short_hash(text: str) -> str:
-    """Sixteen hexadecimal digits that stand for a text.
-
-    >>> short_hash("a") == short_hash("a") != short_hash("b")
-    True
-    """
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def stored_recipe(name: str, recipe_hash: str, params: str) -> Recipe:
-    """The recipe that a version was made with, from its hash and the `params` of its run.
-
-    One that cannot be built any more (its module is gone, an option has another name) fails where it is used, so that
-    its assets fall back and the others do not notice.
-    """
-    options = json.loads(params)
-    adapter, covariates = options.pop("adapter"), options.pop("covariates", None)
-    seen = None if covariates is None else tuple(covariates)
-    try:
-        return dataclasses.replace(recipe_of(name, adapter, options, seen), recipe_hash=recipe_hash)
-    except FleetError as error:
-        return Recipe(
-            name=name,
-            recipe_hash=recipe_hash,
-            adapter=adapter,
-            forecaster=Gone(error),
-            library="",
-            library_version="",
-            covariates=seen,
-            params=params,
-        )
-
-
-@dataclass(frozen=True)
-class Gone:
-    """Stands for a model that cannot be built any more."""
-
-    error: TsfleetError
-
-    light: ClassVar[bool] = True
-    uses_covariates: ClassVar[bool] = False
-
-    def fit(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> Fitted:
-        raise self.error
-
-    def load(self, blob: bytes) -> Fitted:
-        raise self.error
-
-
-def last_resort() -> Recipe:
-    """The end of every fallback chain: the asset's own mean, or its peers' level where it never had a reading."""
-    return recipe_of(LAST_RESORT, "mean", {}, None)
 
 
 @dataclass
@@ -213,7 +131,7 @@ class Driver:
     def _worked(
         self,
         engine: Engine,
-        work: Callable[[Sequence[Item]], Finished],
+        work: Callable[[Sequence[Item], Mark], Finished],
         items: Sequence[Item],
         lost: Callable[[Item, Failed], Finished],
     ) -> Iterator[tuple[Sequence[Item], Finished]]:
@@ -294,39 +212,3 @@ def warm(forecasters: Sequence[object], folder: Path | None) -> None:
         if isinstance(forecaster, Adapter):
             # A library that is missing becomes the outcome of each asset that wants it, not the end of the worker.
             attempt(forecaster.import_library)
-
-
-class Fingerprints:
-    """What a run of a recipe on an asset depends on, for a batch; each covariate is hashed once.
-
-    Args:
-        kind: backtest or train; only a backtest depends on how the past is cut.
-    """
-
-    def __init__(self, loaded: Loaded, people: Population, kind: Literal["backtest", "train"]) -> None:
-        self._loaded, self._kind = loaded, kind
-        cut = [s if kind == "backtest" else dataclasses.replace(s, judgement=None) for s in people.settings]
-        self._settings = [repr(settings) for settings in cut]
-        self._seen: dict[tuple[int, int], str] = {}
-
-    def of(self, member: Member, recipe: Recipe) -> str:
-        """Equal fingerprints give equal results."""
-        asset = self._loaded.assets[member.asset_id]
-        parts = [
-            f"{self._kind}{ARITHMETIC}",
-            asset.asset_id,
-            recipe.recipe_hash,
-            recipe.library_version,
-            self._settings[member.settings],
-            json.dumps([member.static, member.capacities], sort_keys=True, default=str),
-            digest(self._loaded.panel.slice(asset.span)),
-            *self._covariates(asset, recipe),
-        ]
-        return short_hash("\x1f".join(parts))
-
-    def _covariates(self, asset: AssetRows, recipe: Recipe) -> Iterator[str]:
-        for covariate in recipe.sees(asset.covariates):
-            assert self._loaded.covariates is not None
-            if covariate.span not in self._seen:
-                self._seen[covariate.span] = digest(self._loaded.covariates.slice(covariate.span))
-            yield f"{covariate.name}:{covariate.foresight}:{self._seen[covariate.span]}"

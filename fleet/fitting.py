@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from fleet.engines import Mark
 from fleet.errors import NoData, TooShort
 from fleet.frames import History
 from fleet.judging import Finished, ended, keepable, run_row, scale_rows
@@ -16,7 +17,7 @@ from fleet.plan import Context, Item, Recipe
 from store.ids import new_id
 
 
-def fit_chunk(context: Context, items: Sequence[Item]) -> Finished:
+def fit_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
     """Fit every item's recipes; versions are aligned with the blobs."""
     runs: list[dict[str, Any]] = []
     versions: list[dict[str, Any]] = []
@@ -24,14 +25,15 @@ def fit_chunk(context: Context, items: Sequence[Item]) -> Finished:
     scales: list[dict[str, Any]] = []
     failures: list[tuple[str, str, Failed]] = []
     seconds: dict[str, float] = {}
-    for item in items:
+    for place, item in enumerate(items):
         started = time.perf_counter()
         settings = context.settings[item.settings]
         history = context.history(item.asset, settings)
         end = history.last_reading_end
         if end is not None:
             scales += scale_rows(item.asset.asset_id, settings, history, end)
-        for name, fingerprint in zip(item.recipes, item.fingerprints, strict=True):
+        for part, (name, fingerprint) in enumerate(zip(item.recipes, item.fingerprints, strict=True)):
+            mark(place, part)
             recipe = context.recipes[name]
             run = run_row(context, item, recipe, "train", fingerprint)
             clock = time.perf_counter()

@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow as pa
 
 from fleet import calendar
-from fleet.driver import LAST_RESORT, Driver, Gone, last_resort, stored_recipe
+from fleet.driver import Driver
 from fleet.errors import ConfigInvalid
 from fleet.issuing import issue_chunk, lost
 from fleet.judging import Finished
@@ -23,6 +23,7 @@ from fleet.ledger import Ledger, last_failures
 from fleet.outcome import Cause, Failed, Outcome, Report
 from fleet.plan import Item, Link, Recipe
 from fleet.population import Loaded, Member, Population, peer_levels
+from fleet.recipes import LAST_RESORT, Gone, last_resort, stored_recipe
 from store.clock import from_micros, to_micros
 from store.errors import StoreError
 

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 
 from fleet import calendar, checks, rows
+from fleet.engines import Mark, unmarked
 from fleet.errors import NoData
 from fleet.forecaster import Adapter
 from fleet.frames import History
@@ -19,15 +20,16 @@ from fleet.plan import Context, Item, Link
 from fleet.rows import Block
 
 
-def issue_chunk(context: Context, items: Sequence[Item]) -> Finished:
+def issue_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
     """Issue every item's forecast with the first link of its chain that holds; earlier failures are told."""
     blocks: list[Block] = []
     failures: list[tuple[str, str, Failed]] = []
     seconds: dict[str, float] = {}
-    for item in items:
+    for place, item in enumerate(items):
         started = time.perf_counter()
         history = context.history(item.asset, context.settings[item.settings])
-        for link in item.chain:
+        for part, link in enumerate(item.chain):
+            mark(place, part)
             issued = attempt(_issued, context, item, link, history)
             if not isinstance(issued, Failed):
                 blocks.append(issued)
@@ -75,5 +77,5 @@ def _issued(context: Context, item: Item, link: Link, history: History) -> Block
 def lost(context: Context, item: Item, failed: Failed) -> Finished:
     """The forecast of an item whose worker died: by what is left of its chain that can run in the driver."""
     rest = tuple(link for link in item.chain[1:] if context.recipes[link.recipe].light)
-    finished = issue_chunk(context, [replace(item, chain=rest)])
+    finished = issue_chunk(context, [replace(item, chain=rest)], unmarked)
     return replace(finished, failures=((item.asset.asset_id, item.chain[0].recipe, failed), *finished.failures))

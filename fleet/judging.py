@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from fleet import calendar, cells, checks, rows
+from fleet.engines import Mark
 from fleet.errors import NoData, TooShort, Unsaveable
 from fleet.forecaster import Fitted
 from fleet.frames import History
@@ -42,21 +43,22 @@ class Finished:
     blobs: tuple[bytes, ...] = ()
 
 
-def judge_chunk(context: Context, items: Sequence[Item]) -> Finished:
+def judge_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
     """Backtest every item's recipes; a recipe that fails on an asset costs that asset and recipe only."""
     blocks: list[Block] = []
     runs: list[dict[str, Any]] = []
     scales: list[dict[str, Any]] = []
     failures: list[tuple[str, str, Failed]] = []
     seconds: dict[str, float] = {}
-    for item in items:
+    for place, item in enumerate(items):
         started = time.perf_counter()
         settings = context.settings[item.settings]
         history = context.history(item.asset, settings)
         issues = _issues(history.last_reading_end, settings)
         if len(issues):
             scales += scale_rows(item.asset.asset_id, settings, history, issues[0])
-        for name, fingerprint in zip(item.recipes, item.fingerprints, strict=True):
+        for part, (name, fingerprint) in enumerate(zip(item.recipes, item.fingerprints, strict=True)):
+            mark(place, part)
             run = run_row(context, item, context.recipes[name], "backtest", fingerprint)
             clock = time.perf_counter()
             done = attempt(_judged, context, item, context.recipes[name], history, issues, run["run_id"])

@@ -92,7 +92,9 @@ class Ledger:
 
     def _tell(self) -> None:
         if self._show is not None:
-            self._show(Progress(done=sum(self.counts.values()), total=self.total, **self.counts))
+            seconds = time.monotonic() - self._started
+            done = sum(self.counts.values())
+            self._show(Progress(done=done, total=self.total, seconds=seconds, **self.counts))
 
     def commit(self) -> int | None:
         """Commit what has gathered; the snapshot, or None when there was nothing to say."""

@@ -69,7 +69,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
-    """How far a verb is, for a bar or a line."""
+    """How far a verb is, for a bar or a line; ``seconds`` since it began."""
 
     done: int
     total: int
@@ -77,6 +77,21 @@ class Progress:
     failed: int = 0
     fell_back: int = 0
     skipped: int = 0
+    seconds: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        """Assets worked on a second, those that were skipped left out."""
+        return (self.done - self.skipped) / self.seconds if self.seconds > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds that the rest takes at this rate; None while there is none.
+
+        >>> Progress(done=30, total=90, ok=30, seconds=10.0).left_s
+        20.0
+        """
+        return (self.total - self.done) / self.rate if self.rate else None
 
 
 Show = Callable[[Progress], None]

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from fleet.backtest import judge
 from fleet.comparison import compared, measured
-from fleet.driver import Driver, Fingerprints, due_item
+from fleet.driver import Driver, due_item
 from fleet.errors import NoData
+from fleet.fingerprints import Fingerprints
 from fleet.fitting import fit_chunk
 from fleet.judging import Finished, lost
 from fleet.ledger import Ledger, last_failures

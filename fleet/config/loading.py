@@ -172,12 +172,23 @@ class _Reader:
                 where = place(["recipes", name])
                 raise self.refused(f"{where}: {got}{near}", hint='such as adapter = "seasonal_naive"')
             seen = self.seen_covariates(name, options.pop("covariates", None))
-            found[name] = RecipeConfig(name=name, adapter=adapter, options=options, covariates=seen)
+            before, after = (self.function(name, key, options.pop(key, None)) for key in ("before", "after"))
+            found[name] = RecipeConfig(
+                name=name, adapter=adapter, options=options, covariates=seen, before=before, after=after
+            )
         if found:
             return found
         standard = standard_recipes(fleet)
         weekly = ("weekly_naive",) if standard["weekly_naive"].options else ()
         return {name: standard[name] for name in ("daily_naive", *weekly)}
+
+    def function(self, recipe: str, key: str, raw: object) -> str | None:
+        if raw is None:
+            return None
+        if not isinstance(raw, str) or not all(part.strip() for part in raw.partition(":")):
+            where = place(["recipes", recipe])
+            raise self.refused(f'{where} {key} = {toml_text(raw)}: accepted: "module:function"')
+        return raw
 
     def seen_covariates(self, recipe: str, raw: object) -> tuple[str, ...] | None:
         if raw is None:

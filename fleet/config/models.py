@@ -18,6 +18,8 @@ from fleet.config.values import (
     Duration,
     Instant,
     Levels,
+    Memory,
+    NonNegative,
     Number,
     PositiveDuration,
     Real,
@@ -46,7 +48,8 @@ class FleetSection(Section):
     """``[fleet]``: what holds for every asset unless an override says otherwise.
 
     ``horizon`` and ``seasons`` count steps; without ``seasons`` they are a day and a week of the asset's own
-    step.
+    step. ``trust_pickles`` admits models that have no form of their own and are kept as pickles, when they carry the
+    signature of this user; unpickling runs their code.
     """
 
     name: Text = "fleet"
@@ -57,6 +60,7 @@ class FleetSection(Section):
     seasons: tuple[Count, ...] | None = None
     quantiles: Levels = ()
     seed: Number = 0
+    trust_pickles: Switch = False
 
 
 class Origin(Section):
@@ -204,12 +208,16 @@ class RecipeConfig:
 
     Args:
         covariates: names of those it may see; None is all that the file declares, () none.
+        before: ``module:function`` that sees the history before the model does, at fit and at predict.
+        after: ``module:function`` that sees the forecast after the model made it.
     """
 
     name: str
     adapter: str
     options: Mapping[str, object]
     covariates: tuple[str, ...] | None = None
+    before: str | None = None
+    after: str | None = None
 
 
 class TrainSection(Section):
@@ -217,12 +225,18 @@ class TrainSection(Section):
 
     ``recipes`` are the candidates, all of [recipes] when left out; in an override, those of the assets that it
     names. ``fallback`` is tried in order and may name the rules that every fleet has: daily_naive, weekly_naive,
-    naive, mean.
+    naive, mean. ``timeout`` and ``memory`` are for one asset and recipe, the latter for its worker process; causes that
+    can pass are tried again ``retries`` times, after ``backoff`` and twice as long each time. A champion whose training
+    ended ``stale_after`` before its asset's newest reading is due.
     """
 
     window: PositiveDuration = timedelta(days=365)
     workers: Workers = "auto"
     timeout: PositiveDuration = timedelta(seconds=60)
+    memory: Memory = "auto"
+    retries: NonNegative = 1
+    backoff: Duration = timedelta(seconds=1)
+    stale_after: PositiveDuration = timedelta(days=7)
     recipes: Texts | None = None
     fallback: Texts = ("daily_naive", "naive", "mean")
 

@@ -151,6 +151,24 @@ def several(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(kB|MB|GB)")
+_SIZES = {"kB": 1_000, "MB": 1_000_000, "GB": 1_000_000_000}
+
+
+def memory(value: Any) -> Any:
+    """An amount of memory in bytes, or ``"auto"``.
+
+    >>> memory("1.5GB"), memory("auto")
+    (1500000000, 'auto')
+    """
+    if value == "auto" or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None or float(found[1]) == 0:
+        raise wrong('accepted: "auto", "800MB", "2GB"')
+    return round(float(found[1]) * _SIZES[found[2]])
+
+
 def _workers(value: Any) -> Any:
     if value != "auto" and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
         raise wrong('accepted: "auto" or a whole number from 1 up')
@@ -171,7 +189,9 @@ WallTime = Annotated[time, BeforeValidator(wall_time), PlainSerializer(lambda v:
 Text = Annotated[str, Field(strict=True, min_length=1)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(several)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+NonNegative = Annotated[int, Field(strict=True, ge=0)]
 Number = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
 Workers = Annotated[int | str, BeforeValidator(_workers)]
+Memory = Annotated[int | str, BeforeValidator(memory)]

@@ -14,7 +14,13 @@ from fleet.outcome import Failed
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Work = Callable[[Sequence[Item]], Result]
+Mark = Callable[[int, int], None]
+"""Told by the work before each part of each item, by their places: who is being worked on when a process dies."""
+Work = Callable[[Sequence[Item], Mark], Result]
+
+
+def unmarked(item: int, part: int) -> None:
+    """The mark of work that nobody watches."""
 
 
 class Engine(Protocol):
@@ -26,7 +32,7 @@ class Engine(Protocol):
         """Yield (items, result) per chunk, in any order; `Failed` only ever stands for a single item.
 
         Args:
-            work: called with a chunk of items, in another process where the engine has any.
+            work: called with a chunk of items and a mark, in another process where the engine has any.
             items: all the work; the engine cuts it into chunks.
             timeout_s: per item; an item that exceeds it comes back as `Failed` with cause `timeout`.
             stop: asked between chunks; once true, no chunk begins any more and those that run are finished.

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 
-from fleet.engines import Item, Result, Work
+from fleet.engines import Item, Result, Work, unmarked
 from fleet.outcome import Failed, attempt
 
 CHUNK = 250
@@ -37,9 +37,9 @@ class Inline:
                 return
             chunk = items[start : start + size]
             with self._limits(), redirect_stdout(sys.stderr):
-                done = [(chunk, attempt(work, chunk))]
+                done = [(chunk, attempt(work, chunk, unmarked))]
                 if isinstance(done[0][1], Failed) and len(chunk) > 1:
-                    done = [([item], attempt(work, [item])) for item in chunk]
+                    done = [([item], attempt(work, [item], unmarked)) for item in chunk]
             yield from done
 
     def _limits(self) -> AbstractContextManager[object]:

@@ -22,7 +22,7 @@ from typing import Any
 
 from pebble import ProcessExpired, ProcessPool
 
-from fleet.engines import Item, Result, Work
+from fleet.engines import Item, Result, Work, unmarked
 from fleet.outcome import Cause, Failed, attempt
 
 # Library threads are pinned to one before any import: two-threaded LightGBM takes many times the CPU of one thread.
@@ -134,7 +134,7 @@ def _start_worker(initializer: Callable[..., None], initargs: Sequence[object]) 
 
 def _timed(work: Work[Item, Result], items: Sequence[Item]) -> tuple[Result | Failed, float]:
     started = time.perf_counter()
-    return attempt(work, items), time.perf_counter() - started
+    return attempt(work, items, unmarked), time.perf_counter() - started
 
 
 def _settled(future: Future[tuple[Result | Failed, float]]) -> tuple[Result | Failed, float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from fleet.engines import Engine
+from fleet.engines import Engine, Mark
 from fleet.engines.inline import Inline
 from fleet.engines.local import PINNED, Local
 from fleet.outcome import Cause, Failed
@@ -27,13 +27,14 @@ def nothing() -> None:
     """What a worker has to do before its first item."""
 
 
-def squares(items: Sequence[int]) -> list[int]:
+def squares(items: Sequence[int], mark: Mark) -> list[int]:
     return [item * item for item in items]
 
 
-def act(items: Sequence[str]) -> list[str]:
+def act(items: Sequence[str], mark: Mark) -> list[str]:
     """Do to this process what an item says."""
-    for item in items:
+    for place, item in enumerate(items):
+        mark(place, 0)
         match item.partition(" ")[0]:
             case "raise":
                 raise ValueError(f"cannot do {item}")
@@ -50,16 +51,16 @@ def act(items: Sequence[str]) -> list[str]:
     return [item.upper() for item in items]
 
 
-def unsendable(items: Sequence[str]) -> object:
+def unsendable(items: Sequence[str], mark: Mark) -> object:
     """A result that does not pickle, for one item."""
     return threading.Lock() if "bad" in items else list(items)
 
 
-def environment(items: Sequence[str]) -> list[str | None]:
+def environment(items: Sequence[str], mark: Mark) -> list[str | None]:
     return [os.environ.get(item) for item in items]
 
 
-def whoami(items: Sequence[int]) -> int:
+def whoami(items: Sequence[int], mark: Mark) -> int:
     return os.getpid()
 
 
