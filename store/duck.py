@@ -87,9 +87,12 @@ def _connect() -> duckdb.DuckDBPyConnection:
 class Engine:
     """The DuckDB side of one open store."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, memory: int | None = None) -> None:
         self._segments = str(folder.absolute() / "segments") + os.sep
         self._connection = _connect()
+        if memory is not None:
+            # Two threads: what each sorts counts against the bound.
+            self._connection.execute(f"SET GLOBAL memory_limit = '{memory} B'; SET GLOBAL threads = 2")
         self._connection.execute(
             f"SET GLOBAL allowed_directories = [{literal(self._segments)}];"
             "SET GLOBAL enable_external_access = false; CREATE SCHEMA hot"
@@ -144,10 +147,15 @@ class Engine:
             inner.append(f"""unnest(from_json(?, '["{kind}"]')) AS c{place}""")
             outer.append(shape.format(f"c{place}"))
         listed = ", ".join(quoted(column) for column in rows.names)
-        self._connection.execute(
-            f"INSERT INTO {name} ({listed}) SELECT {', '.join(outer)} FROM (SELECT {', '.join(inner)})",
-            list(rows.arrays),
-        )
+        try:
+            self._connection.execute(
+                f"INSERT INTO {name} ({listed}) SELECT {', '.join(outer)} FROM (SELECT {', '.join(inner)})",
+                list(rows.arrays),
+            )
+        except duckdb.Error as cause:
+            first = str(cause).splitlines()[0]
+            told = f"the hot rows of {table} hold what nobody wrote: {first}"
+            raise Damaged(told, hint="`tsfleet store verify` says which") from cause
 
     @contextmanager
     def running(self) -> Iterator[None]:
@@ -186,8 +194,10 @@ class Question:
     def define(self, statements: Sequence[str]) -> None:
         """Create the views that the question names."""
         if statements:
-            with self._translated():
+            try:
                 self._cursor.execute(";\n".join(statements))
+            except duckdb.Error as cause:  # the statements are our own: only what they stand on can be wrong
+                raise _unreadable(cause) from cause
 
     def register(self, name: str, table: pa.Table) -> None:
         """Let the question read an Arrow table under a name."""
@@ -244,6 +254,19 @@ class Question:
         with self._reading():
             return self._ask(query, params).to_arrow_table()
 
+    def stream(self, query: str, rows: int) -> Iterator[pa.RecordBatch]:
+        """The answer in batches of so many rows, never whole in memory; what does not fit while sorting is spilled."""
+        with self._reading():
+            reader = self._ask(query, None).to_arrow_reader(rows)
+            while True:
+                try:
+                    batch = reader.read_next_batch()
+                except StopIteration:
+                    return
+                except OSError as cause:  # pyarrow's word for whatever DuckDB says in the middle of a stream
+                    raise Damaged(str(cause).splitlines()[0], hint="restore it from a backup") from cause
+                yield batch
+
     def held(self, query: str, params: Params = None) -> Held:
         """The whole answer, kept in DuckDB until somebody wants it in some form."""
         with self._reading():
@@ -272,8 +295,10 @@ class Question:
         except duckdb.Error as cause:
             lines = [line.strip() for line in str(cause).splitlines() if line.strip()]
             first = lines[0] if lines else type(cause).__name__
-            if self._segments in str(cause) and not isinstance(cause, duckdb.PermissionException):
-                raise Damaged(f"a segment cannot be read: {first}", hint="restore it from a backup") from cause
+            # What the Parquet reader finds in the middle of a file comes without a kind, or without the file's name.
+            found = self._segments in str(cause) or type(cause) is duckdb.Error or "Parquet" in first
+            if found and not isinstance(cause, duckdb.PermissionException):
+                raise _unreadable(cause) from cause
             if isinstance(cause, duckdb.TransactionException) and "read-only" in first:
                 raise _not_a_question("a statement that writes") from cause
             hint = next((line for line in lines[1:] if line.startswith(("Did you", "Candidate"))), "")
@@ -282,6 +307,11 @@ class Question:
             raise QueryInvalid(first, hint=hint) from cause
         except OverflowError as cause:
             raise QueryInvalid(f"a parameter is out of range: {cause}") from cause
+
+
+def _unreadable(cause: duckdb.Error) -> Damaged:
+    first = next((line.strip() for line in str(cause).splitlines() if line.strip()), type(cause).__name__)
+    return Damaged(f"a segment cannot be read: {first}", hint="`tsfleet store verify` says which")
 
 
 def _not_a_question(what: str) -> QueryInvalid:

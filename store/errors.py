@@ -46,10 +46,22 @@ class NotFound(StoreError, LookupError):
     code = "not-found"
 
 
+class SnapshotExpired(NotFound):
+    """The snapshot has ended, or rows that it showed were folded away; ask the oldest that is whole, or a newer one."""
+
+    code = "snapshot-expired"
+
+
 class AlreadyExists(StoreError):
     """The name is taken; choose another or open what is there."""
 
     code = "already-exists"
+
+
+class WrongState(StoreError):
+    """A run has not begun, has ended or is deleted; begin, resume or restore it first."""
+
+    code = "wrong-state"
 
 
 class InvalidId(StoreError, ValueError):
@@ -74,6 +86,18 @@ class ReadOnly(StoreError):
     """The store was opened for reading, or the folder does not admit writing."""
 
     code = "read-only"
+
+
+class NoSpace(StoreError):
+    """The disk is full; make room and do it again. What was acknowledged before is there."""
+
+    code = "no-space"
+
+
+class WriteFailed(StoreError):
+    """The disk did not take what was to be written; look at the disk. What was acknowledged before is there."""
+
+    code = "write-failed"
 
 
 class WrongProcess(StoreError):

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from store.errors import ReadOnly, StoreBusy
+from store.errors import NoSpace, ReadOnly, StoreBusy
 
 _FIRST_PAUSE_S = 0.0002
 _LONGEST_PAUSE_S = 0.001
@@ -60,6 +60,10 @@ class WriterLock:
             try:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             except OSError as cause:
+                if cause.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise NoSpace(
+                        f"no room for the lock file {self._path}", hint="make room and do it again"
+                    ) from cause
                 raise ReadOnly(
                     f"the lock file {self._path} cannot be opened for writing: {cause.strerror}",
                     hint="open the store with read_only=True, or make the folder writable",

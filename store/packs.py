@@ -7,9 +7,12 @@ nobody.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import groupby
+from operator import attrgetter
 from pathlib import Path
 
 from store.errors import Damaged
@@ -48,27 +51,65 @@ def write(folder: Path, payloads: Sequence[bytes], hashes: Sequence[str]) -> Pac
     return Pack(id=name, bytes=size, sha256=whole, blobs=tuple(places))
 
 
-def read(folder: Path, place: tuple[str, int, int], digest: str) -> bytes:
-    """The bytes of a blob.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a blob lies; a process that has no store open can read it.
 
-    Raises:
-        Damaged: when the pack is missing, too short, or the bytes are not those that were written.
+    Args:
+        path: of the pack.
+        start, length: in bytes.
+        sha256: of the blob, as hex.
     """
-    name, start, length = place
-    path = pack_path(folder, name)
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError as cause:
-        raise Damaged(f"the pack {path} cannot be read: {cause.strerror}", hint="restore it from a backup") from cause
-    try:
-        data = os.pread(handle, length, start)
-        while len(data) < length:  # pread stops at 2 GB
-            more = os.pread(handle, length - len(data), start + len(data))
+
+    path: str
+    start: int
+    length: int
+    sha256: str
+
+    def read(self) -> bytes:
+        """The bytes of the blob.
+
+        Raises:
+            Damaged: when the pack is missing, too short, or the bytes are not those that were written.
+        """
+        try:
+            handle = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as cause:
+            told = f"the pack {self.path} cannot be read: {cause.strerror}"
+            raise Damaged(told, hint="restore it from a backup") from cause
+        try:
+            return self.read_from(handle)
+        finally:
+            os.close(handle)
+
+    def read_from(self, handle: int) -> bytes:
+        """The bytes of the blob, from the pack as it was opened; else as `read`."""
+        data = os.pread(handle, self.length, self.start)
+        while len(data) < self.length:  # pread stops at 2 GB
+            more = os.pread(handle, self.length - len(data), self.start + len(data))
             if not more:
                 break
             data += more
-    finally:
-        os.close(handle)
-    if sha256(data).hexdigest() != digest:
-        raise Damaged(f"the blob {digest} in {path} is not what was written", hint="restore the pack from a backup")
-    return data
+        if sha256(data).hexdigest() != self.sha256:
+            told = f"the blob {self.sha256} in {self.path} is not what was written"
+            raise Damaged(told, hint="restore the pack from a backup")
+        return data
+
+
+def read_whole(places: Iterable[Place]) -> Iterator[tuple[str, bytes]]:
+    """The blobs that are what was written, each with its hash; a pack is opened once and read from front to back.
+
+    One that is damaged is left out; `Place.read` says what is wrong with it.
+    """
+    in_order = sorted(places, key=attrgetter("path", "start"))
+    for path, group in groupby(in_order, key=attrgetter("path")):
+        try:
+            handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+        try:
+            for place in group:
+                with suppress(Damaged):
+                    yield place.sha256, place.read_from(handle)
+        finally:
+            os.close(handle)

@@ -7,14 +7,18 @@ may hold what is asked.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from store.catalog import Segment, State, quoted
 from store.files import segment_file
 from store.schema import MACROS, STORED, TABLES, VIEWS, Table, View
+
+if TYPE_CHECKING:
+    from store.damage import Damage
 
 _WORD = re.compile(r"\w+")
 _ALL_NAMES = {"show", "summarize", "information_schema", "duckdb_views", "duckdb_tables", "duckdb_columns"}
@@ -55,6 +59,8 @@ class Plan(NamedTuple):
     state: State
     hot: Mapping[str, str]
     now: int
+    #: Damaged segments that are left out on request.
+    missing: tuple[Damage, ...] = ()
 
     def columns(self, table: Table) -> tuple[str, ...]:
         """The columns of a table, with the dynamic ones that the store has."""
@@ -162,6 +168,13 @@ class Plan(NamedTuple):
             listed = ", ".join(quoted(column) for column in columns)
             made.append(f"CREATE TEMP VIEW {quoted(name)} AS SELECT {listed} FROM ({self.view(view)})")
         return made
+
+
+def narrowed(plan: Plan, table: str, segments: Sequence[Segment]) -> Plan:
+    """The plan with only these segments of a table."""
+    state = copy(plan.state)
+    state.segments = {**state.segments, table: tuple(segments)}
+    return plan._replace(state=state)
 
 
 def _sql_type(table: Table, name: str) -> str:

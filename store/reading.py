@@ -9,32 +9,48 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from store.catalog import Catalog, quoted
+from store.catalog import Catalog, State, quoted
 from store.clock import Clock, to_micros
-from store.errors import NotFound, SchemaMismatch
+from store.errors import Damaged, NotFound, QueryInvalid, SchemaMismatch
+from store.files import segment_file
 from store.ids import check_asset_id
 from store.planning import Plan, Pruning, names_in, needed
+from store.readers import Presence
 from store.schema import VIEWS, View
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
+    from store.damage import Damage
     from store.duck import Engine, Held, Params, Question
 
 _LITERALS = 64
+#: So much is read at most to find out which segment a question stumbled over.
+_SEARCHED_BYTES = 2 << 30
+_READ_THE_REST = (
+    "restore it from a backup (`tsfleet store restore`), or read the rest with Store.open(..., skip_damaged=True)"
+)
+
+T = TypeVar("T")
 
 
 class Result:
-    """The rows of one answer, in the form that is asked for."""
+    """The rows of one answer, in the form that is asked for.
 
-    def __init__(self, *, arrow: pa.Table | None = None, held: Held | None = None) -> None:
-        self._arrow, self._held = arrow, held
+    ``missing`` names the damaged segments that were left out, in a store opened with ``skip_damaged``.
+    """
+
+    def __init__(
+        self, *, arrow: pa.Table | None = None, held: Held | None = None, missing: tuple[Damage, ...] = ()
+    ) -> None:
+        self._arrow, self._held, self.missing = arrow, held, missing
 
     def arrow(self) -> pa.Table:
         """As an Arrow table."""
@@ -64,7 +80,10 @@ class Result:
 
     def __repr__(self) -> str:
         table = self.arrow()
-        return f"Result({table.num_rows} rows: {', '.join(table.column_names)})"
+        from store.damage import listed
+
+        less = f"; without {listed(self.missing)}" if self.missing else ""
+        return f"Result({table.num_rows} rows: {', '.join(table.column_names)}{less})"
 
 
 def _tidy(table: pa.Table) -> pa.Table:
@@ -83,12 +102,28 @@ def _tidy(table: pa.Table) -> pa.Table:
 
 
 class Reader:
-    """What snapshots share: the catalog, DuckDB when first needed, the clock."""
+    """What snapshots share: the catalog, DuckDB when first needed, the clock, and being seen by upkeep.
 
-    def __init__(self, folder: Path, catalog: Catalog, clock: Clock) -> None:
+    ``memory`` bounds, in bytes, what DuckDB keeps before it spills; None leaves it DuckDB's default. ``skip_damaged``
+    checks each segment against its hash before the first question that needs it, and leaves the damaged ones out.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        catalog: Catalog,
+        clock: Clock,
+        *,
+        memory: int | None = None,
+        skip_damaged: bool = False,
+    ) -> None:
         self.folder, self.catalog, self.clock = folder.absolute(), catalog, clock
+        self._memory = memory
+        self._skip_damaged = skip_damaged
+        self._checked: dict[str, Damage | None] = {}
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
+        self._presence = Presence(self.folder)
 
     @property
     def engine(self) -> Engine:
@@ -96,7 +131,7 @@ class Reader:
             if self._engine is None:
                 from store.duck import Engine
 
-                self._engine = Engine(self.folder)
+                self._engine = Engine(self.folder, memory=self._memory)
             return self._engine
 
     def close(self) -> None:
@@ -104,20 +139,107 @@ class Reader:
             if self._engine is not None:
                 self._engine.close()
                 self._engine = None
+        self._presence.close()
 
-    def plan(self, tables: Iterable[str], snapshot: int | None) -> Plan:
-        """One reading of the catalog for these tables, hot rows brought up to date."""
+    def answer(self, attempt: Callable[[Asking], T]) -> T:
+        """What an attempt at a question returns; tried once more when a merge took away a file it was planned over."""
         engine = self.engine
+        with self._presence.reading() as question, engine.running():
+            asking = Asking(self, engine, question, [])
+            try:
+                return attempt(asking)
+            except Damaged as error:
+                # Only who cannot be seen by upkeep comes to this: a folder that is not writable, or a day's question.
+                if not asking.outdated():
+                    found = self._culprits(asking, error.message)
+                    if not found:
+                        raise
+                    from store.damage import listed
+
+                    raise Damaged(f"{self.folder} is damaged: {listed(found)}", hint=_READ_THE_REST) from error
+            return attempt(asking)
+
+    @contextmanager
+    def standing(self, tables: Iterable[str]) -> Iterator[State]:
+        """What the catalog names for these tables now; none of the files is deleted while the block runs."""
+        with self._presence.reading() as question:
+            state = self.catalog.state(tables)
+            self._presence.stand(question, state.generation)
+            yield state
+
+    def _culprits(self, asking: Asking, told: str) -> list[Damage]:
+        """The segments of the newest plan that are damaged: the one that an error names, else those a search finds."""
+        from store.damage import of_segment, wrong_segment
+
+        planned = [one for held in asking.plans[-1].state.segments.values() for one in held] if asking.plans else []
+        named = [one for one in planned if str(segment_file(self.folder, one.table, one.id)) in told]
+        found, room = [], _SEARCHED_BYTES
+        for one in named or planned:
+            room -= one.bytes
+            if room < 0 and not named:
+                break
+            if (damage := wrong_segment(self.folder, one)) is not None:
+                found.append(damage)
+        return found or [of_segment(self.folder, one, told) for one in named]
+
+    def _sound(self, state: State) -> tuple[Damage, ...]:
+        """Take damaged segments out of a state; what they were."""
+        from store.damage import wrong_segment
+
+        missing = []
+        for table, segments in state.segments.items():
+            for one in segments:
+                if one.id not in self._checked:
+                    self._checked[one.id] = wrong_segment(self.folder, one)
+            missing += [damage for one in segments if (damage := self._checked[one.id]) is not None]
+            state.segments[table] = tuple(one for one in segments if self._checked[one.id] is None)
+        return tuple(missing)
+
+    def plan(self, engine: Engine, question: object, tables: Iterable[str], snapshot: int | None) -> Plan:
+        """See :meth:`Asking.plan`."""
+        names = sorted(tables)
         with engine.planning:
-            state = self.catalog.state(tables, loaded=engine.loaded())
+            state = self.catalog.state(names, loaded=engine.loaded())
             hot = engine.absorb(state)
+        self._presence.stand(question, state.generation)
+        if snapshot is not None and state.oldest:
+            self.catalog.admit(snapshot, state.oldest, ("", *names))
+        missing = self._sound(state) if self._skip_damaged else ()
         return Plan(
             folder=self.folder,
             snapshot=state.head if snapshot is None else snapshot,
             state=state,
             hot=hot,
             now=to_micros(self.clock.now()),
+            missing=missing,
         )
+
+
+class Asking(NamedTuple):
+    """One question while it runs: the files of its plans stay until it ends."""
+
+    reader: Reader
+    engine: Engine
+    question: object
+    plans: list[Plan]
+
+    def plan(self, tables: Iterable[str], snapshot: int | None) -> Plan:
+        """One reading of the catalog for these tables, hot rows brought up to date.
+
+        Raises:
+            SnapshotExpired: a table is not whole at the snapshot any more.
+        """
+        plan = self.reader.plan(self.engine, self.question, tables, snapshot)
+        self.plans.append(plan)
+        return plan
+
+    def outdated(self) -> bool:
+        """Whether the newest plan names a segment that the catalog names no more."""
+        if not self.plans:
+            return False
+        planned = self.plans[-1].state.segments
+        now = self.reader.catalog.state(planned).segments
+        return any(set(segments) - set(now[table]) for table, segments in planned.items())
 
 
 class Snapshot:
@@ -146,19 +268,24 @@ class Snapshot:
             QueryInvalid: on one line, what DuckDB makes of the query.
         """
         self._guard()
-        engine = self._reader.engine
         given = tables or {}
         names = [name for name in names_in(query) if name not in given]
-        with engine.running():
-            question = engine.cursor()
+
+        def ask(asking: Asking) -> Result:
+            question = asking.engine.cursor()
             checked = question.check(query)
+            missing: tuple[Damage, ...] = ()
             if names:
-                question.define(self._reader.plan(needed(names), self.id).definitions(names))
+                plan = asking.plan(needed(names), self.id)
+                missing = plan.missing
+                question.define(plan.definitions(names))
             for name, table in given.items():
                 question.register(name, table)
             if "pyarrow" in sys.modules:
-                return Result(arrow=_tidy(question.arrow(checked, params)))
-            return Result(held=question.held(checked, params))
+                return Result(arrow=_tidy(question.arrow(checked, params)), missing=missing)
+            return Result(held=question.held(checked, params), missing=missing)
+
+        return self._reader.answer(ask)
 
     def table(
         self,
@@ -179,17 +306,30 @@ class Snapshot:
             until: only rows whose time column is before this.
             columns: these, in this order; may name ``_v``.
             where: column to one text or several, any of which it may equal.
+
+        Returns:
+            The rows; where damaged segments were left out, the schema's metadata names them under ``missing``.
         """
         self._guard()
         view = VIEWS.get(name)
         if view is None:
             raise NotFound(f"there is no view {name!r}", hint=f"there are {', '.join(sorted(VIEWS))}")
-        engine = self._reader.engine
-        with engine.running():
-            plan = self._reader.plan(needed([name]), self.id)
-            question = engine.cursor()
+
+        def ask(asking: Asking) -> pa.Table:
+            plan = asking.plan(needed([name]), self.id)
+            question = asking.engine.cursor()
             query = _Selection(plan, view, assets, since, until, columns, where).sql(question)
-            return question.arrow(query)
+            try:
+                rows = question.arrow(query)
+            except QueryInvalid as cause:  # the query is our own: only what it stands on can be wrong
+                raise Damaged(f"a segment cannot be read: {cause.message}", hint=cause.hint) from cause
+            if not plan.missing:
+                return rows
+            from store.damage import listed
+
+            return rows.replace_schema_metadata({"missing": listed(plan.missing)})
+
+        return self._reader.answer(ask)
 
 
 class _Selection:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from store.catalog import Columns, Writer, quoted
 from store.planning import Pruning, same_key, template
-from store.reading import Reader
+from store.reading import Asking, Reader
 from store.rows import from_arrow
 from store.schema import STORED, Table
 
@@ -34,24 +34,26 @@ class Revision:
 
 def revise(reader: Reader, table: Table, new: pa.Table) -> Revision:
     """Compare new rows with the store's; see the module."""
+    return reader.answer(lambda asking: _revise(asking, table, new))
+
+
+def _revise(asking: Asking, table: Table, new: pa.Table) -> Revision:
     import pyarrow as pa
 
-    engine = reader.engine
-    with engine.running():
-        plan = reader.plan([table.name], None)
-        question = engine.cursor()
-        asked = [*table.key, *table.rank, *table.same_if]
-        given = {
-            name: new.column(name) if name in new.column_names else pa.nulls(new.num_rows, table.arrow.field(name).type)
-            for name in asked
-        }
-        question.register("new__rows", pa.table(given | {"row__": pa.array(range(new.num_rows), pa.int64())}))
-        rows = plan.rows(table, _bounds(table, new))
-        done = _ranked(question, table, new, rows) if table.rank else _plain(question, table, new, rows)
-        companions = done[1]
-        if companions is not None and table.replaced is not None:
-            companions = from_arrow(STORED[table.replaced], companions)
-        return Revision(rows=done[0], companions=companions, looked_up=plan.state.head)
+    plan = asking.plan([table.name], None)
+    question = asking.engine.cursor()
+    asked = [*table.key, *table.rank, *table.same_if]
+    given = {
+        name: new.column(name) if name in new.column_names else pa.nulls(new.num_rows, table.arrow.field(name).type)
+        for name in asked
+    }
+    question.register("new__rows", pa.table(given | {"row__": pa.array(range(new.num_rows), pa.int64())}))
+    rows = plan.rows(table, _bounds(table, new))
+    done = _ranked(question, table, new, rows) if table.rank else _plain(question, table, new, rows)
+    companions = done[1]
+    if companions is not None and table.replaced is not None:
+        companions = from_arrow(STORED[table.replaced], companions)
+    return Revision(rows=done[0], companions=companions, looked_up=plan.state.head)
 
 
 def _bounds(table: Table, new: pa.Table) -> Pruning:

@@ -351,6 +351,9 @@ def _views() -> dict[str, View]:
         name="assets", table=TABLES["assets"], shape="in_force", hidden=("valid_from", "valid_to"), sort=("asset_id",)
     )
     views["assets_all"] = View(name="assets_all", table=TABLES["assets"], sort=TABLES["assets"].sort)
+    views["champions_all"] = View(
+        name="champions_all", table=TABLES["champions"], shape="raw", sort=(*TABLES["champions"].sort, "_v")
+    )
     views["published"] = View(
         name="published", table=TABLES["forecasts"], shape="published",
         sort=("asset_id", "product", "issue_time", "valid_time"),

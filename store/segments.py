@@ -1,13 +1,17 @@
 """Segments: immutable, sorted Parquet files, written whole and named by the catalog with their hash.
 
-A segment of a commit (level 0) does not hold ``_v``, for its snapshot is not known while it is written; a flushed one
-does. Sorted input is noticed and not sorted again.
+A segment of a commit (level 0) does not hold ``_v``, for its snapshot is not known while it is written; a flushed or
+merged one does. Sorted input is noticed and not sorted again. What is written together is one run: sorted, split
+between assets where it is large, its pieces named alike up to a dash.
 """
 
 from __future__ import annotations
 
+import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
 
 from store.catalog import Segment
 from store.files import Writing, segment_file
@@ -22,6 +26,9 @@ ROW_GROUP = 122_880
 SPLIT_ROWS = 4_000_000
 _LEVEL = 1  # of zstd: a third of the time of the default for a few per cent more bytes
 _LOWEST = -(1 << 63)
+#: pyarrow 26 writes the whole dictionary of a column into every row group: a million run ids took 20 times the CPU to
+#: write and six times to read. From this size on the texts are handed over, of which each row group makes its own.
+_DICTIONARY = 1_000
 
 
 def write(folder: Path, table: Table, rows: pa.Table, *, level: int = 0) -> list[Segment]:
@@ -35,13 +42,34 @@ def write(folder: Path, table: Table, rows: pa.Table, *, level: int = 0) -> list
     """
     rows = in_order(table, rows)
     codes = _codes(table, rows) if rows.num_rows > SPLIT_ROWS else None
-    pieces = []
+    run, schema = new_id(), _handed_over(rows)
+    pieces: list[Segment] = []
     start = 0
     while start < rows.num_rows:
         stop = _split_at(codes, start, rows.num_rows)
-        pieces.append(_write_one(folder, table, rows.slice(start, stop - start), level))
+        piece = Piece(folder, table, schema, level, f"{run}-{len(pieces)}" if codes is not None else run)
+        with piece:
+            piece.add(rows.slice(start, stop - start))
+        pieces.append(piece.segment())
         start = stop
     return pieces
+
+
+def _handed_over(rows: pa.Table) -> pa.Schema:
+    """The schema in which rows are written: texts with a large dictionary as they are."""
+    import pyarrow as pa
+    from pyarrow import types as t
+
+    fields = []
+    for field, column in zip(rows.schema, rows.columns, strict=True):
+        large = t.is_dictionary(field.type) and any(len(one.dictionary) > _DICTIONARY for one in column.chunks)
+        fields.append(pa.field(field.name, pa.string()) if large else field)
+    return pa.schema(fields)
+
+
+def run_of(segment: Segment) -> str:
+    """What the pieces that were written together have in common."""
+    return segment.id.partition("-")[0]
 
 
 def _split_at(codes: np.ndarray[Any, Any] | None, start: int, rows: int) -> int:
@@ -57,33 +85,173 @@ def _split_at(codes: np.ndarray[Any, Any] | None, start: int, rows: int) -> int:
     return begin if begin > start else int(np.searchsorted(codes, codes[stop], side="right"))
 
 
-def _write_one(folder: Path, table: Table, rows: pa.Table, level: int) -> Segment:
-    import pyarrow.parquet as pq
-    from pyarrow import types as t
+class Piece:
+    """One segment while it is written, row group by row group; a block that fails leaves no file."""
 
-    name = new_id()
-    texts = [f.name for f in rows.schema if t.is_dictionary(f.type)]
-    whole = [f.name for f in rows.schema if t.is_integer(f.type) or t.is_temporal(f.type)]
-    with Writing(segment_file(folder, table.name, name)) as file:
-        pq.write_table(
-            rows,
-            file,
-            compression="zstd",
-            compression_level=_LEVEL,
-            row_group_size=ROW_GROUP,
-            use_dictionary=texts,
-            column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
-            write_page_checksum=True,
-            store_schema=False,
+    def __init__(self, folder: Path, table: Table, schema: pa.Schema, level: int, name: str) -> None:
+        self._table, self._schema, self._level, self.name = table, schema, level, name
+        self.path = segment_file(folder, table.name, name)
+        self._file = Writing(self.path)
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+        self._bounds: dict[str, tuple[Any, Any]] = {}
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        import pyarrow.parquet as pq
+        from pyarrow import types as t
+
+        texts = [c.name for c in self._table.columns if c.kind == "text" and c.name in self._schema.names]
+        whole = [f.name for f in self._schema if t.is_integer(f.type) or t.is_temporal(f.type)]
+        self._stack.enter_context(self._file)
+        self._parquet = self._stack.enter_context(
+            pq.ParquetWriter(
+                self._file,
+                self._schema,
+                compression="zstd",
+                compression_level=_LEVEL,
+                use_dictionary=texts,
+                column_encoding=dict.fromkeys(whole, "DELTA_BINARY_PACKED"),
+                write_page_checksum=True,
+                store_schema=False,
+            )
         )
-    low, high = _range(rows, "_v")
-    min_asset, max_asset = _range(rows, table.entity)
-    min_time, max_time = _range(rows, table.time_column)
-    return Segment(
-        id=name, table=table.name, level=level, v=None, min_v=low or 0, max_v=high or 0, rows=rows.num_rows,
-        bytes=file.size, sha256=file.sha256, columns=tuple(rows.column_names),
-        min_asset=min_asset, max_asset=max_asset, min_time=min_time, max_time=max_time,
-    )  # fmt: skip
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self._write(self._waiting)
+        except BaseException:
+            self._stack.__exit__(*sys.exc_info())
+            raise
+        self._stack.__exit__(kind, error, trace)
+
+    @property
+    def rows(self) -> int:
+        return self._rows
+
+    @property
+    def bytes(self) -> int:
+        """What has been written so far."""
+        return self._file.size
+
+    def add(self, rows: pa.Table) -> None:
+        """Add rows that sort after those before."""
+        self._rows += rows.num_rows
+        self._waiting.append(rows)
+        ready = sum(one.num_rows for one in self._waiting)
+        if ready >= ROW_GROUP:
+            import pyarrow as pa
+
+            together = pa.concat_tables(self._waiting, promote_options="none")
+            whole = ready - ready % ROW_GROUP
+            self._write([together.slice(0, whole)])
+            self._waiting = [together.slice(whole)] if whole < ready else []
+
+    def _write(self, waiting: list[pa.Table]) -> None:
+        if not waiting:
+            return
+        import pyarrow as pa
+
+        rows = pa.concat_tables(waiting, promote_options="none").cast(self._schema)
+        self._parquet.write_table(rows, row_group_size=ROW_GROUP)
+        for name in {"_v", self._table.entity, self._table.time_column} & {*rows.column_names}:
+            assert name is not None
+            found = [value for value in (*_range(rows, name), *self._bounds.get(name, ())) if value is not None]
+            if found:
+                self._bounds[name] = (min(found), max(found))
+
+    def segment(self) -> Segment:
+        """What the catalog is to know of the finished file."""
+        none = (None, None)
+        low, high = self._bounds.get("_v", none)
+        min_asset, max_asset = self._bounds.get(self._table.entity or "", none)
+        min_time, max_time = self._bounds.get(self._table.time_column or "", none)
+        return Segment(
+            id=self.name, table=self._table.name, level=self._level, v=None, min_v=low or 0, max_v=high or 0,
+            rows=self._rows, bytes=self._file.size, sha256=self._file.sha256, columns=tuple(self._schema.names),
+            min_asset=min_asset, max_asset=max_asset, min_time=min_time, max_time=max_time,
+        )  # fmt: skip
+
+
+class Run:
+    """Sorted rows written as one run, with only a few row groups in memory; a block that fails leaves no file.
+
+    Args:
+        folder: of the store.
+        table: whose rows these are.
+        schema: of the rows, ``_v`` among its columns.
+        level: of the segments.
+        most_bytes: at this size a piece ends with its asset, at twice the size in the middle of one.
+        most_rows: as above.
+    """
+
+    def __init__(
+        self, folder: Path, table: Table, schema: pa.Schema, *, level: int, most_bytes: int, most_rows: int
+    ) -> None:
+        self._folder, self._table, self._schema, self._level = folder, table, schema, level
+        self._most_bytes, self._most_rows = most_bytes, most_rows
+        # Where nobody gave the asset there is no column of it to split by.
+        self._entity = table.entity if table.sort[:1] == (table.entity,) and table.entity in schema.names else None
+        self._name = new_id()
+        self._piece: Piece | None = None
+        self._period: int | None = None
+        self._last: str | None = None
+        self.made: list[Segment] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self._end()
+            return
+        if self._piece is not None:
+            self._piece.__exit__(kind, error, trace)
+        for segment in self.made:
+            segment_file(self._folder, self._table.name, segment.id).unlink(missing_ok=True)
+
+    def add(self, period: int | None, rows: pa.Table) -> None:
+        """Add rows of one partition that sort after those before."""
+        if period != self._period:
+            self._end()
+            self._period = period
+        while rows.num_rows:
+            room = self._room(rows)
+            if room:
+                if self._piece is None:
+                    name = f"{self._name}-{len(self.made)}"
+                    self._piece = Piece(self._folder, self._table, self._schema, self._level, name).__enter__()
+                self._piece.add(rows.slice(0, room))
+                self._last = rows.column(self._entity)[room - 1].as_py() if self._entity else None
+            if room < rows.num_rows:
+                self._end()
+            rows = rows.slice(room)
+
+    def _room(self, rows: pa.Table) -> int:
+        """How many of the rows still belong to the piece being written."""
+        if self._piece is None:
+            return int(rows.num_rows)
+        full = max(self._piece.bytes / self._most_bytes, self._piece.rows / self._most_rows)
+        if full < 1:
+            return int(rows.num_rows)
+        if full >= 2 or self._entity is None:
+            return 0
+        import pyarrow.compute as pc
+
+        found = pc.index(pc.not_equal(rows.column(self._entity), self._last), value=True).as_py()
+        return int(rows.num_rows if found < 0 else found)
+
+    def _end(self) -> None:
+        if self._piece is not None:
+            piece, self._piece = self._piece, None
+            piece.__exit__(None, None, None)
+            self.made.append(piece.segment())
 
 
 def _range(rows: pa.Table, name: str | None) -> tuple[Any, Any]:

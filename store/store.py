@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -21,13 +22,19 @@ from store.files import folder_bytes
 from store.ids import commit_key, new_id
 from store.lock import WriterLock
 from store.reading import Reader, Result, Snapshot
+from store.tracked import Tracked
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
 
+    from store.backing import Backup
+    from store.diffing import Diff
     from store.duck import Params
-    from store.tracking import Run
+    from store.exporting import Export
+    from store.packs import Place
+    from store.tracking import Ledger
+    from store.upkeep import Report
+    from store.verifying import Progress, Verification
     from store.writing import Transaction
 
 # Modules that only write are imported when somebody writes: opening a store is measured beside a bare DuckDB.
@@ -35,7 +42,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreInfo:
-    """What a store holds, told by its catalog alone. ``tables`` counts stored rows, replaced ones included."""
+    """What a store holds, told by its catalog alone. ``tables`` counts stored rows, replaced ones included.
+
+    ``levels`` counts segments per table and level (0 a commit's own, 1 flushed, from 2 on merged and partitioned),
+    ``fullest`` those of the fullest partition of each table; ``retired`` files were replaced by merges and wait for
+    their deletion, ``readers`` are at a question now; ``oldest`` is the oldest snapshot that can be asked.
+    """
 
     path: Path
     format: int
@@ -45,17 +57,22 @@ class StoreInfo:
     segments: int
     packs: int
     bytes: int
+    levels: Mapping[str, Mapping[int, int]]
+    fullest: Mapping[str, int]
+    retired: int
+    readers: int
+    oldest: int
 
 
-class Store:
+class Store(Tracked):
     """An open store; make one with :meth:`open`."""
 
-    def __init__(self, path: Path, *, clock: Clock, read_only: bool) -> None:
+    def __init__(self, path: Path, *, clock: Clock, read_only: bool, skip_damaged: bool = False) -> None:
         self.path, self.clock, self.read_only = path, clock, read_only
         self._pid, self._closed = os.getpid(), False
         self._lock = WriterLock(path / "lock")
         self._catalog = catalogs.Catalog(path, self._lock, read_only=read_only)
-        self._reader = Reader(path, self._catalog, clock)
+        self._reader = Reader(path, self._catalog, clock, skip_damaged=skip_damaged)
         self._finalizer = weakref.finalize(self, _close, self._pid, self._reader, self._catalog, self._lock)
 
     @classmethod
@@ -65,6 +82,7 @@ class Store:
         *,
         create: bool = True,
         read_only: bool = False,
+        skip_damaged: bool = False,
         clock: Clock = system_clock,
     ) -> Store:
         """Open the store in a folder.
@@ -73,12 +91,18 @@ class Store:
             path: of the folder.
             create: make a new store when there is none.
             read_only: refuse every commit, and create nothing.
+            skip_damaged: read what is left of a damaged store, and only read: each segment is checked against its hash
+                before it is used, a damaged one is left out and named by ``Result.missing``. Where what is left out
+                said that other rows were replaced, those show again.
             clock: tells the time of commits and of "now".
 
         Raises:
             NotFound: there is no store and none was to be made.
             FormatTooNew: a newer release wrote the folder.
+            ReadOnly: the folder cannot be written, and ``read_only`` was not asked for.
+            Damaged: the catalog cannot be read.
         """
+        read_only = read_only or skip_damaged
         folder = Path(path).resolve()
         if not catalogs.exists(folder):
             if read_only or not create:
@@ -88,7 +112,9 @@ class Store:
                 catalogs.create(folder, lock, store_id=new_id(), at=to_micros(clock.now()))
             finally:
                 lock.close()
-        return cls(folder, clock=clock, read_only=read_only)
+        elif not read_only:
+            _check_writable(folder)
+        return cls(folder, clock=clock, read_only=read_only, skip_damaged=skip_damaged)
 
     def close(self) -> None:
         """Close the store; closing it again does nothing."""
@@ -137,11 +163,23 @@ class Store:
         if isinstance(moment, datetime):
             if moment.tzinfo is None:
                 raise NotFound(f"{moment.isoformat()} has no time zone", hint="give an aware datetime")
-            return Snapshot(self._reader, self._catalog.snapshot_at(to_micros(moment)), self._guard)
+            moment = self._catalog.snapshot_at(to_micros(moment))
         head = self._catalog.head()
         if not 0 <= moment <= head:
             raise NotFound(f"there is no snapshot {moment}, the newest is {head}")
+        self._catalog.admit(moment)
         return Snapshot(self._reader, moment, self._guard)
+
+    def diff(self, after: int | datetime, upto: int | datetime) -> Diff:
+        """What the commits later than one snapshot, up to another, added: rows per table, and the commits.
+
+        Raises:
+            SnapshotExpired: the older one has ended, or rows from between the two were folded away.
+        """
+        from store.diffing import diff
+
+        ends = sorted((self.at(after).id, self.at(upto).id))
+        return diff(self._reader, ends[0], ends[1])
 
     def sql(self, query: str, params: Params = None, tables: Mapping[str, pa.Table] | None = None) -> Result:
         """The answer to one SELECT over the views, as they are now; see :meth:`Snapshot.sql`."""
@@ -160,18 +198,33 @@ class Store:
         """Rows of a view as they are now; see :meth:`Snapshot.table`."""
         return self.snapshot().table(name, assets=assets, since=since, until=until, columns=columns, where=where)
 
-    def runs(self, where: str | None = None, limit: int | None = None) -> pd.DataFrame:
-        """Runs as pandas, the newest first; ``where`` is an SQL condition over ``runs``."""
-        condition = f"\nWHERE (\n{where}\n)" if where else ""
-        end = f"\nLIMIT {int(limit)}" if limit is not None else ""
-        return self.sql(f"SELECT * FROM runs{condition}\nORDER BY started_at DESC, run_id DESC{end}").df()
-
     def blob(self, sha256: str) -> bytes:
         """The bytes of a stored blob, checked against the hash."""
+        places = self.places([sha256])
+        if sha256 not in places:
+            raise NotFound(f"no blob has the hash {sha256!r}")
+        return places[sha256].read()
+
+    def blobs(self, hashes: Iterable[str]) -> dict[str, bytes]:
+        """The bytes of many blobs by hash, each pack opened once; those that are missing or damaged are left out.
+
+        `blob` says what is wrong with one of those. All that is asked for is held in memory at once.
+        """
+        from store import packs
+
+        return dict(packs.read_whole(self.places(hashes).values()))
+
+    def places(self, hashes: Iterable[str]) -> dict[str, Place]:
+        """Where the stored ones of these blobs lie, by hash, so that another process can read them by itself."""
         self._guard()
         from store import packs
 
-        return packs.read(self.path, self._catalog.blob_place(sha256), sha256)
+        found = self._catalog.blob_places(hashes)
+        paths = {name: str(packs.pack_path(self.path, name)) for name in {name for name, _, _ in found.values()}}
+        return {
+            digest: packs.Place(path=paths[name], start=start, length=length, sha256=digest)
+            for digest, (name, start, length) in found.items()
+        }
 
     def committed(self, commit_id: str) -> int | None:
         """The snapshot that a commit id made, if it was used."""
@@ -184,10 +237,76 @@ class Store:
         self._guard()
         return from_micros(self._catalog.snapshot_time(snapshot))
 
+    def verify(self, progress: Progress | None = None) -> Verification:
+        """Check every file against its hash and the catalog against its digests; what is damaged, if anything.
+
+        Args:
+            progress: called with the bytes that are checked and the bytes there are.
+        """
+        self._guard()
+        from store import verifying
+
+        return verifying.verify(self._reader, progress)
+
+    def backup(self, folder: str | os.PathLike[str], *, previous: str | os.PathLike[str] | None = None) -> Backup:
+        """Copy the store, as one commit left it, to an absent or empty folder that opens as a store.
+
+        Others may write meanwhile. Every file is checked against its hash on the way.
+
+        Args:
+            folder: to be made.
+            previous: an earlier backup on the same disk; files that it has already are shared with it.
+
+        Raises:
+            AlreadyExists: the folder holds something.
+            Damaged: the store is; nothing is left at the folder.
+        """
+        self._guard()
+        from store import backing
+
+        return backing.backup(self._reader, Path(folder), previous=None if previous is None else Path(previous))
+
+    @classmethod
+    def restore(cls, backup: str | os.PathLike[str], folder: str | os.PathLike[str]) -> Backup:
+        """Copy a backup to an absent or empty folder, every file checked against its hash.
+
+        Raises:
+            NotFound: there is no backup.
+            AlreadyExists: the folder holds something; move a damaged store away first.
+            Damaged: the backup is.
+        """
+        with cls.open(backup, create=False, read_only=True) as kept:
+            return kept.backup(folder)
+
+    def export(
+        self,
+        folder: str | os.PathLike[str],
+        tables: Sequence[str] | None = None,
+        at: int | datetime | None = None,
+    ) -> Export:
+        """Write views as plain Parquet files into an absent or empty folder, with a manifest ``export.json``.
+
+        Args:
+            folder: to be made; it gets one folder a view.
+            tables: names of views; by default the tables and what only their histories tell.
+            at: a snapshot or an instant; now by default.
+        """
+        snapshot = self.snapshot() if at is None else self.at(at)
+        from store import exporting
+
+        return exporting.export(self._reader, Path(folder), snapshot=snapshot.id, tables=tables)
+
     def info(self) -> StoreInfo:
         """What the store holds; asks the catalog alone."""
         self._guard()
+        from store import readers
+        from store.merging import partitions
+        from store.schema import TABLES
+
         totals = self._catalog.totals()
+        held = self._catalog.state(TABLES).segments
+        levels = {name: Counter(one.level for one in segments) for name, segments in held.items() if segments}
+        parts = {name: partitions(TABLES[name], held[name]).values() for name in levels}
         return StoreInfo(
             path=self.path,
             format=catalogs.FORMAT,
@@ -197,40 +316,27 @@ class Store:
             segments=totals["segments"],
             packs=totals["packs"],
             bytes=folder_bytes(self.path),
+            levels={name: dict(sorted(counted.items())) for name, counted in levels.items()},
+            fullest={name: max(map(len, found)) for name, found in parts.items() if found},
+            retired=len(self._catalog.retired()),
+            readers=len(readers.present(self.path)),
+            oldest=self._catalog.state(()).oldest.get("", 0),
         )
 
     # ---------------------------------------------------------------- writing
 
     def begin(self, *, commit_id: str | None = None, note: str = "") -> Transaction:
         """A transaction; with a commit id, committing the same again is harmless."""
-        return self._begin(commit_id=commit_id, note=note)
+        return self._begin(commit_id=commit_id, note=note, after=self._tend)
 
-    def _begin(self, *, commit_id: str | None = None, note: str = "", upkeep: bool = True) -> Transaction:
+    def _begin(
+        self, *, commit_id: str | None = None, note: str = "", after: Callable[[list[str]], Any] | None = None
+    ) -> Transaction:
         self._guard()
         self._writable()
         from store.writing import Transaction
 
-        after: Callable[[list[str]], Any] | None = self._flush_swollen if upkeep else None
         return Transaction(self._reader, commit_id=commit_id, note=note, guard=self._guard, upkeep=after)
-
-    def run(
-        self,
-        asset: str,
-        recipe: str,
-        product: str = "default",
-        params: Mapping[str, Any] | None = None,
-        tags: Mapping[str, Any] | None = None,
-        library: str = "",
-        kind: str = "manual",
-    ) -> Run:
-        """A run to log into: ``with store.run(asset="plant-7", recipe="my-gbm") as run: ...``."""
-        self._guard()
-        from store.tracking import Run
-
-        return Run(
-            self._begin, self.clock, asset=asset, recipe=recipe, product=product, params=params, tags=tags,
-            library=library, kind=kind,
-        )  # fmt: skip
 
     def flush(self) -> dict[str, int]:
         """Move hot rows into segments; rows moved per table. No question's answer changes."""
@@ -240,10 +346,75 @@ class Store:
 
         return upkeep.flush(self.path, self._catalog)
 
-    def _flush_swollen(self, tables: list[str]) -> None:
+    def upkeep(self, *, fold_after: timedelta | None = None, grace: timedelta | None = None) -> Report:
+        """Tidy everything: flush hot rows, merge small segments, fold superseded rows away, delete what nobody reads.
+
+        Smaller steps of it happen by themselves after commits. Writers and readers go on meanwhile.
+
+        Args:
+            fold_after: superseded rows of tables without a history go when they are so old; a day by default.
+            grace: replaced files stay so long for readers that cannot be seen (a folder they may not write); an hour.
+
+        Raises:
+            StoreBusy: another process is at it.
+        """
+        self._guard()
+        self._writable()
         from store import upkeep
 
-        upkeep.flush(self.path, self._catalog, tables)
+        return upkeep.upkeep(
+            self.path,
+            self._catalog,
+            self.clock,
+            fold_after=upkeep.FOLD_AFTER if fold_after is None else fold_after,
+            grace=upkeep.GRACE if grace is None else grace,
+        )
+
+    def expire(self, before: datetime) -> Report:
+        """End the snapshots from before an instant and let go of what only they could tell.
+
+        Actuals and covariates keep all their revisions. Commit ids of the last 400 days stay known.
+
+        Raises:
+            NotFound: nothing had been committed by then.
+            StoreBusy: another process is at upkeep.
+        """
+        self._guard()
+        self._writable()
+        if before.tzinfo is None:
+            raise NotFound(f"{before.isoformat()} has no time zone", hint="give an aware datetime")
+        from store import upkeep
+
+        return upkeep.expire(self.path, self._catalog, self.clock, before=before)
+
+    def _tend(self, tables: list[str]) -> None:
+        from store import upkeep
+
+        upkeep.tend(self.path, self._catalog, self.clock, tables)
+
+    def _ledger(self) -> Ledger:
+        self._guard()
+        from store.tracking import Ledger
+
+        newest = (1 << 63) - 1  # a mark as the newest snapshot left it
+        return Ledger(
+            transaction=lambda after: self._begin(after=after),
+            held=self._lock.held,
+            mark=lambda name: self._catalog.mark(name, newest),
+            flush=self._tend,
+            sql=self.sql,
+            blob=self.blob,
+            clock=self.clock,
+        )
+
+
+def _check_writable(folder: Path) -> None:
+    """Say at once that a folder cannot be written, not after hours of training."""
+    if not (os.access(folder, os.W_OK | os.X_OK) and os.access(folder / catalogs.NAME, os.W_OK)):
+        raise ReadOnly(
+            f"the store {folder} cannot be written by this user or on this disk",
+            hint="open it with read_only=True, or make the folder writable",
+        )
 
 
 def _close(pid: int, reader: Reader, catalog: catalogs.Catalog, lock: WriterLock) -> None:

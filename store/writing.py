@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SEGMENT_ROWS = 5_000
 SPOOL_ROWS = 1_000_000
 FLUSH_ROWS = 20_000
+FLUSH_AFTER = 10 * 60 * 1_000_000  # microseconds
 _ATTEMPTS = 3
 
 
@@ -347,9 +348,10 @@ class Transaction:
             conflicts = tuple(c for promotion in self._promotions for c in _promote(writer, written, *promotion))
             if self._key is not None:
                 writer.remember(self._key, payload, _answer(written, conflicts))
-            swollen = writer.swollen(FLUSH_ROWS) if self._upkeep is not None else []
-        if self._upkeep is not None and swollen:
-            self._upkeep(swollen)
+            wanting = writer.swollen(FLUSH_ROWS, at - FLUSH_AFTER) if self._upkeep is not None else []
+        wanting += [name for name in {one.table: None for one in ready.segments} if name not in wanting]
+        if self._upkeep is not None and wanting:
+            self._upkeep(wanting)
         return Commit(snapshot=snapshot, at=from_micros(at), conflicts=conflicts, written=written)
 
     def _says_nothing(self, ready: _Ready) -> bool:

@@ -4,9 +4,22 @@ A commit is one SQLite transaction under the writers' lock: its snapshot row, ho
 visible together or not at all. Readers use a connection of their own that cannot write and never checkpoints.
 """
 
-from store.catalog.layout import FORMAT, Columns, HotRows, Segment, State, quoted
+from store.catalog.layout import FORMAT, NAME, Columns, HotRows, Retired, Segment, State, quoted
 from store.catalog.making import create, exists
 from store.catalog.reader import Catalog
 from store.catalog.writer import Writer
 
-__all__ = ["FORMAT", "Catalog", "Columns", "HotRows", "Segment", "State", "Writer", "create", "exists", "quoted"]
+__all__ = [
+    "FORMAT",
+    "NAME",
+    "Catalog",
+    "Columns",
+    "HotRows",
+    "Retired",
+    "Segment",
+    "State",
+    "Writer",
+    "create",
+    "exists",
+    "quoted",
+]

@@ -39,6 +39,16 @@ class Segment(NamedTuple):
     max_time: int | None = None
 
 
+class Retired(NamedTuple):
+    """A file that a merge replaced: since when, and from which generation of the catalog on nobody plans over it."""
+
+    id: str
+    kind: str
+    table: str
+    at: int
+    generation: int
+
+
 class HotRows(NamedTuple):
     """New hot rows of a table as JSON arrays, one per column, ready for DuckDB; ``_v`` comes last."""
 
@@ -57,6 +67,10 @@ class State:
         self.hot_count: dict[str, int] = {}
         self.rewritten: dict[str, int] = {}
         self.hot: dict[str, HotRows | None] = {}
+        #: Counts every change of any table's segments.
+        self.generation = 0
+        #: Per table the oldest snapshot that still shows all its rows; under "" the oldest of the whole store.
+        self.oldest: dict[str, int] = {}
 
 
 def quoted(name: str) -> str:
@@ -83,6 +97,12 @@ def dynamic_of(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
     if STORED[table].dynamic is None:
         return ()
     return tuple(r[0] for r in connection.execute("SELECT name FROM dynamic_columns WHERE tbl = ?", (table,)))
+
+
+def oldest_of(connection: sqlite3.Connection) -> dict[str, int]:
+    """Per table the oldest snapshot that is whole, under "" that of the store; tables that lost nothing are absent."""
+    rows = connection.execute("SELECT key, value FROM meta WHERE key >= 'oldest' AND key < 'oldest;'")
+    return {key.partition(":")[2]: int(value) for key, value in rows}
 
 
 def committed_as(connection: sqlite3.Connection, key: bytes) -> tuple[bytes, int, str] | None:

@@ -6,8 +6,9 @@ import sqlite3
 from pathlib import Path
 
 from store.catalog.layout import FORMAT, NAME, hot_table, quoted
-from store.errors import StoreError
-from store.files import make_folder, sync_folder
+from store.catalog.meaning import translated
+from store.errors import Damaged, StoreError
+from store.files import check_local, make_folder, sync_folder
 from store.lock import WriterLock
 from store.schema import STORED, Table
 
@@ -22,10 +23,13 @@ def exists(folder: Path) -> bool:
 def create(folder: Path, lock: WriterLock, *, store_id: str, at: int) -> None:
     """Make the catalog of a new store; several processes may try at once and one does it."""
     make_folder(folder)
+    check_local(folder, "it cannot be made there")
     with lock.held():
         if exists(folder):
             return
         strangers = sorted(p.name for p in folder.iterdir() if p.name != "lock" and not p.name.startswith(NAME))
+        if "segments" in strangers or "packs" in strangers:
+            raise Damaged(f"the catalog {folder / NAME} is gone, what it named is there", hint="restore a backup")
         if strangers:
             raise StoreError(
                 f"{folder} is no store but holds {len(strangers)} other entries ({', '.join(strangers[:3])})",
@@ -35,12 +39,39 @@ def create(folder: Path, lock: WriterLock, *, store_id: str, at: int) -> None:
         making = folder / (NAME + ".new")
         for leftover in (making, folder / (NAME + ".new-journal")):
             leftover.unlink(missing_ok=True)
-        _build(making, store_id, at)
+        with translated(making, writing=True):
+            _build(making, store_id, at)
         making.rename(folder / NAME)
         sync_folder(folder)
 
 
+def upgrade(connection: sqlite3.Connection) -> None:
+    """Add what a folder made by an earlier release of the same format lacks; call under the writers' lock."""
+    from store.catalog import sums
+
+    known = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+    missing = [name for name in ("retired", "hot_batches", "sums") if name not in known]
+    if not missing:
+        return
+    script = _SCRIPT.read_text(encoding="utf-8")
+    begins = [script.index(f"CREATE TABLE {name}") for name in missing]
+    statements = [script[begin : script.index(";", begin)] for begin in begins]
+    if "retired" in missing:
+        statements.append("ALTER TABLE tables ADD COLUMN since INTEGER")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in statements:
+            connection.execute(statement)
+        sums.renew(connection)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
 def _build(path: Path, store_id: str, at: int) -> None:
+    from store.catalog import sums
+
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous = FULL")
@@ -50,6 +81,7 @@ def _build(path: Path, store_id: str, at: int) -> None:
         meta = {"format": str(FORMAT), "store_id": store_id, "created_at": str(at)}
         connection.executemany("INSERT INTO meta VALUES (?, ?)", meta.items())
         connection.executemany("INSERT INTO tables (name) VALUES (?)", [(name,) for name in STORED])
+        sums.renew(connection)
         connection.execute("COMMIT")
         connection.execute("PRAGMA journal_mode = WAL")
     finally:

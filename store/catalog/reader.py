@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from store.catalog.layout import (
     FORMAT,
     NAME,
     PLACE_BITS,
     Columns,
+    Retired,
     Segment,
     State,
     committed_as,
@@ -22,12 +24,20 @@ from store.catalog.layout import (
     head_of,
     hot_rows_of,
     hot_table,
+    oldest_of,
     quoted,
 )
+from store.catalog.making import upgrade
+from store.catalog.meaning import RESTORE, sensible, translated
 from store.catalog.writer import Writer
-from store.errors import Damaged, FormatTooNew, NotFound, ReadOnly, StoreBusy, StoreError
+from store.clock import from_micros
+from store.errors import Damaged, FormatTooNew, NotFound, ReadOnly, SnapshotExpired, StoreBusy
+from store.files import check_local, is_local, sync_folder
 from store.lock import WriterLock
 from store.schema import STORED, TABLES
+
+if TYPE_CHECKING:
+    from store.catalog.checking import Fault
 
 _BUSY_S = 60.0
 
@@ -40,36 +50,50 @@ class Catalog:
         self._reader_lock = threading.Lock()
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
+        self._log = folder / (NAME + "-wal")
+        #: What the files of a catalog looked like that is read as one that nobody changes; None where SQLite looks.
+        self._still: tuple[int, ...] | None = None
         self._segments: dict[str, tuple[int, tuple[Segment, ...]]] = {}
         with self.reading() as connection:
             self._check_format(connection)
 
     # ---------------------------------------------------------------- connections
 
+    @property
+    def path(self) -> Path:
+        """Of the catalog's file."""
+        return self._path
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """One consistent reading; short, and never while a question runs."""
-        with self._reader_lock, self._translated():
+        with self._reader_lock, translated(self._path):
+            if self._reader is not None and self._still not in (None, self._looks()):
+                self._reader.close()
+                self._reader = None
             if self._reader is None:
-                self._reader = self._connect_reader()
+                self._reader, self._still = self._connect_reader()
             self._reader.execute("BEGIN")
             try:
                 yield self._reader
             finally:
                 self._reader.execute("COMMIT")
+            self._check_still(self._still)
 
     @contextmanager
     def writing(self) -> Iterator[Writer]:
         """One commit, under the writers' lock; an exception leaves the store as it was."""
         if self._read_only:
             raise ReadOnly(f"{self._path.parent} was opened for reading", hint="open it without read_only=True")
-        with self._lock.held(), self._translated():
+        with self._lock.held(), translated(self._path, writing=True):
             if self._writer is None:
                 self._writer = self._connect_writer()
             connection = self._writer
             connection.execute("BEGIN IMMEDIATE")
             try:
-                yield Writer(connection)
+                writer = Writer(connection)
+                yield writer
+                writer.finish()
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
@@ -87,35 +111,48 @@ class Catalog:
                 self._writer.close()
                 self._writer = None
 
-    def _connect_reader(self) -> sqlite3.Connection:
+    def _connect_reader(self) -> tuple[sqlite3.Connection, tuple[int, ...] | None]:
+        """A connection, and what the files must go on looking like when it takes them for unchanging."""
+        folder = self._path.parent
         uri = f"{self._path.absolute().as_uri()}?mode=ro"
-        return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
+        still = None
+        if not os.access(folder, os.W_OK) or not is_local(folder):
+            # SQLite wants to share an index of the log beside it. Without a log there is nothing to share: the file is
+            # read as it stands, and looked at before and after, for its owner may write again.
+            looks = self._looks()
+            if looks[-1] == 0:
+                still = looks
+                uri += "&immutable=1"
+            else:
+                check_local(folder, "its writer has not ended, or did not end well")
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
+        return connection, still
+
+    def _check_still(self, still: tuple[int, ...] | None) -> None:
+        if still not in (None, self._looks()):
+            raise StoreBusy(f"{self._path} was changed while it was read", hint="ask again")
 
     def _connect_writer(self) -> sqlite3.Connection:
+        check_local(self._path.parent, "it cannot be written there")
         uri = f"{self._path.absolute().as_uri()}?mode=rw"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
         connection.execute("PRAGMA synchronous = FULL")
+        upgrade(connection)
         return connection
 
-    @contextmanager
-    def _translated(self) -> Iterator[None]:
+    def _looks(self) -> tuple[int, ...]:
+        """Time, size and number of the catalog's file, then the size of its log."""
+        seen = self._path.stat()
         try:
-            yield
-        except sqlite3.OperationalError as cause:
-            if "locked" in str(cause) or "busy" in str(cause):
-                raise StoreBusy(f"{self._path}: {cause}", hint="try again") from cause
-            if "readonly" in str(cause):
-                raise ReadOnly(f"{self._path}: {cause}") from cause
-            if "full" in str(cause):
-                raise StoreError(f"{self._path}: {cause}", hint="make room; nothing was committed") from cause
-            raise Damaged(f"{self._path}: {cause}", hint="see the folder's permissions, or restore a backup") from cause
-        except sqlite3.DatabaseError as cause:
-            raise Damaged(f"{self._path}: {cause}", hint="restore a backup of the store") from cause
+            log = self._log.stat().st_size
+        except FileNotFoundError:
+            log = 0
+        return seen.st_mtime_ns, seen.st_size, seen.st_ino, log
 
     def _check_format(self, connection: sqlite3.Connection) -> None:
         row = connection.execute("SELECT value FROM meta WHERE key = 'format'").fetchone()
-        if row is None:
-            raise Damaged(f"{self._path} names no format")
+        if row is None or not str(row[0]).isdecimal():
+            raise Damaged(f"{self._path} names no format", hint=RESTORE)
         if int(row[0]) > FORMAT:
             raise FormatTooNew(
                 f"{self._path.parent} has format {row[0]}, this release reads up to {FORMAT}",
@@ -135,13 +172,12 @@ class Catalog:
             row = connection.execute("SELECT coalesce(max(id), 0) FROM snapshots WHERE at <= ?", (at,)).fetchone()
             return int(row[0])
 
-    def blob_place(self, sha256: str) -> tuple[str, int, int]:
-        """(pack, start, length) of a blob."""
+    def blob_places(self, hashes: Iterable[str]) -> dict[str, tuple[str, int, int]]:
+        """(pack, start, length) of each of the blobs that are stored, by hash."""
+        ask = "SELECT pack, start, length FROM blobs WHERE sha256 = ?"
         with self.reading() as connection:
-            row = connection.execute("SELECT pack, start, length FROM blobs WHERE sha256 = ?", (sha256,)).fetchone()
-        if row is None:
-            raise NotFound(f"no blob has the hash {sha256!r}")
-        return row[0], row[1], row[2]
+            found = {one: connection.execute(ask, (one,)).fetchone() for one in set(hashes)}
+        return {one: (row[0], row[1], row[2]) for one, row in found.items() if row is not None}
 
     def known_blobs(self, hashes: Iterable[str]) -> set[str]:
         """Those of the hashes that are stored already."""
@@ -156,9 +192,11 @@ class Catalog:
             tables: stored names.
             loaded: for tables whose hot rows are wanted: (rewritten, newest _v) of what the caller holds already.
         """
-        with self.reading() as connection:
+        with self.reading() as connection, sensible(self._path):
             state = State(head=head_of(connection))
+            state.oldest = oldest_of(connection)
             marks = {name: marks for name, *marks in connection.execute(_MARKS)}
+            state.generation = sum(files for _, _, files in marks.values())
             for name in tables:
                 hot, moved, files = marks[name]
                 state.hot_count[name], state.rewritten[name] = hot, moved
@@ -171,7 +209,7 @@ class Catalog:
             return state
 
     def totals(self) -> dict[str, Any]:
-        """Counts for ``Store.info``: rows and hot rows per table, segments, packs."""
+        """Counts for ``Store.info``: rows, hot rows and segments per table, packs, retired files."""
         with self.reading() as connection:
             hot = dict(connection.execute("SELECT name, hot FROM tables"))
             cold = dict(connection.execute("SELECT tbl, sum(rows) FROM segments GROUP BY tbl"))
@@ -188,6 +226,15 @@ class Catalog:
         with self.reading() as connection:
             declared = STORED[table]
             names = declared.ordered(list(dynamic_of(connection, table)))
+            from store.catalog import checking
+
+            # What goes into a segment gets a hash of its own: damage must not come along.
+            wrong = checking.check_batch(connection, table, names)
+            if wrong is not None:
+                raise Damaged(
+                    f"the hot rows of {table} in {self._path} that commit {wrong} brought are not what was written",
+                    hint=RESTORE,
+                )
             listed = "".join(f", {quoted(name)}" for name in names)
             rows = connection.execute(
                 f"SELECT _n >> {PLACE_BITS}{listed} FROM {hot_table(table)} ORDER BY _n"
@@ -220,6 +267,106 @@ class Catalog:
         if row is None:
             raise NotFound(f"there is no snapshot {snapshot}")
         return int(row[0])
+
+    # ---------------------------------------------------------------- what upkeep asks
+
+    def admit(self, snapshot: int, oldest: Mapping[str, int] | None = None, tables: Iterable[str] = ("",)) -> None:
+        """Refuse a snapshot that has ended, or at which a table is no longer whole.
+
+        Args:
+            snapshot: that is asked about.
+            oldest: as a state holds it; read anew when absent.
+            tables: stored names, "" for the store as such.
+
+        Raises:
+            SnapshotExpired: names the table, the oldest snapshot that is whole and when it was.
+        """
+        if oldest is None:
+            with self.reading() as connection:
+                oldest = oldest_of(connection)
+        for table in tables:
+            whole = oldest.get(table, 0)
+            if snapshot < whole:
+                at = from_micros(self.snapshot_time(whole)).isoformat()
+                what = f"{table} is no longer whole at snapshot {snapshot}" if table else f"snapshot {snapshot} ended"
+                raise SnapshotExpired(
+                    f"{what}: the oldest that is whole is {whole}, of {at}", hint=f"ask snapshot {whole} or a newer one"
+                )
+
+    def segments(self, table: str) -> tuple[Segment, ...]:
+        """The segments of a table as they are now."""
+        return self.state([table]).segments[table]
+
+    def retired(self) -> list[Retired]:
+        """Files that a merge replaced and that are still to be deleted."""
+        with self.reading() as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'retired'").fetchone():
+                return []  # an earlier release made the folder and nobody has written since
+            return [Retired(*row) for row in connection.execute("SELECT id, kind, tbl, at, generation FROM retired")]
+
+    def named(self, kind: str) -> set[str]:
+        """The ids of all segments, or of all packs, that the catalog names or has retired."""
+        with self.reading() as connection:
+            known = {row[0] for row in connection.execute(f"SELECT id FROM {kind}s")}
+        return known | {one.id for one in self.retired()}
+
+    def packs(self) -> list[tuple[str, int, str]]:
+        """(id, bytes, sha256) of every pack."""
+        with self.reading() as connection:
+            return list(connection.execute("SELECT id, bytes, sha256 FROM packs ORDER BY id"))
+
+    def blobs_in(self, pack: str) -> list[str]:
+        """The hashes of the blobs that lie in a pack."""
+        with self.reading() as connection:
+            return [row[0] for row in connection.execute("SELECT sha256 FROM blobs WHERE pack = ?", (pack,))]
+
+    def faults(self) -> Iterator[Fault]:
+        """What is damaged in the catalog itself, on a connection of its own."""
+        from store.catalog import checking
+
+        with translated(self._path):
+            connection, still = self._connect_reader()
+            try:
+                connection.execute("BEGIN")
+                yield from checking.faults(connection)
+            finally:
+                connection.close()
+            self._check_still(still)
+
+    def has_digests(self) -> bool:
+        """Whether the catalog's own rows can be checked; see :func:`sums.present`."""
+        from store.catalog import sums
+
+        with self.reading() as connection:
+            return sums.present(connection)
+
+    def copy(self, path: Path) -> None:
+        """Write the catalog as one commit left it to a new file; others may commit meanwhile."""
+        with translated(self._path, writing=True):
+            source, still = self._connect_reader()
+            try:
+                target = sqlite3.connect(path, isolation_level=None)
+                try:
+                    source.backup(target)  # all pages in one step: one snapshot, and no beginning anew
+                finally:
+                    target.close()
+            finally:
+                source.close()
+            self._check_still(still)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        sync_folder(path.parent)
+
+    def swollen(self, rows: int, before: int) -> list[str]:
+        """See :meth:`Writer.swollen`."""
+        with self.reading() as connection:
+            return Writer(connection).swollen(rows, before)
+
+    def commits_between(self, after: int, upto: int) -> list[tuple[int, int, str]]:
+        """(snapshot, at, note) of the commits later than one snapshot, up to another."""
+        with self.reading() as connection:
+            ask = "SELECT id, at, note FROM snapshots WHERE id > ? AND id <= ? ORDER BY id"
+            return list(connection.execute(ask, (after, upto)))
 
     def _segments_of(self, connection: sqlite3.Connection, name: str, files: int) -> tuple[Segment, ...]:
         held = self._segments.get(name)

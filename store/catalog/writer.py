@@ -31,7 +31,41 @@ class Writer:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._place: dict[str, int] = {}
+        self._at: int | None = None
+        #: What the sums of tables have to change by, and the digests of the batches of hot rows.
+        self._changes: dict[str, int] = {}
+        self._batches: list[tuple[str, int, int, bytes]] = []
+        self._reshaped = False
         self.head = head_of(connection)
+        from store.catalog import sums  # not before somebody writes: opening is measured
+
+        self._sums = sums
+
+    def finish(self) -> None:
+        """Bring the digests up to date: the last thing before the transaction ends."""
+        if self._batches:
+            self._sums.add_batches(self._connection, self._batches)
+        if self._changes:
+            self._sums.add(self._connection, self._changes)
+        if self._reshaped:
+            self._sums.renew_schema(self._connection)
+
+    def _weigh(self, table: str, row: Sequence[Any]) -> None:
+        """Note that a row comes or goes: to the sum it is the same."""
+        self._changes[table] = self._changes.get(table, 0) ^ self._sums.weight(row)
+
+    def _insert(self, table: str, row: tuple[Any, ...]) -> None:
+        marks = ", ".join("?" * len(row))
+        self._connection.execute(f"INSERT INTO {table} VALUES ({marks})", row)
+        self._weigh(table, row)
+
+    def _delete(self, table: str, where: str, params: Sequence[Any]) -> None:
+        for row in self._connection.execute(f"SELECT * FROM {table} WHERE {where}", params):
+            self._weigh(table, row)
+        self._connection.execute(f"DELETE FROM {table} WHERE {where}", params)
+
+    def _update_marks(self, table: str, assignments: str, params: Sequence[Any] = ()) -> None:
+        self._connection.execute(f"UPDATE tables SET {assignments} WHERE name = ?", (*params, table))
 
     def committed(self, key: bytes) -> tuple[bytes, int, str] | None:
         return committed_as(self._connection, key)
@@ -44,14 +78,15 @@ class Writer:
     def begin(self, at: int, note: str) -> int:
         """Add the snapshot row; its number is the ``_v`` of every row of this commit."""
         self.head += 1
-        self._connection.execute("INSERT INTO snapshots VALUES (?, ?, ?)", (self.head, at, note))
+        self._at = at
+        self._insert("snapshots", (self.head, at, note))
         return self.head
 
     def set_mark(self, name: str, value: str) -> None:
-        self._connection.execute("INSERT INTO marks VALUES (?, ?, ?)", (name, self.head, value))
+        self._insert("marks", (name, self.head, value))
 
     def remember(self, key: bytes, payload: bytes, answer: str) -> None:
-        self._connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?)", (key, payload, self.head, answer))
+        self._insert("commits", (key, payload, self.head, answer))
 
     def add_hot(self, table: str, columns: Columns, rows: int) -> None:
         """Insert hot rows of this commit."""
@@ -68,8 +103,12 @@ class Writer:
         marks = ", ?" * len(names)
         statement = f"INSERT INTO {hot_table(table)} (_n{listed}) VALUES (?{marks})"
         self._connection.executemany(statement, zip(range(first, first + rows), *lists, strict=True))
-        self._connection.execute(
-            "UPDATE tables SET hot = hot + ?, touched = ? WHERE name = ?", (rows, self.head, table)
+        if rows:
+            self._batches.append((table, first, rows, self._sums.batch_digest(dict(zip(names, lists, strict=True)))))
+        self._update_marks(
+            table,
+            "since = CASE WHEN hot = 0 THEN ? ELSE since END, hot = hot + ?, touched = ?",
+            (self._at, rows, self.head),
         )
 
     def _add_dynamic(self, table: Table, columns: Iterable[str]) -> None:
@@ -80,32 +119,30 @@ class Writer:
         for name in brought:
             if name not in known:
                 self._connection.execute(f"ALTER TABLE {hot_table(table.name)} ADD COLUMN {quoted(name)}")
-                self._connection.execute("INSERT INTO dynamic_columns VALUES (?, ?)", (table.name, name))
-                self._connection.execute("UPDATE tables SET rewritten = rewritten + 1 WHERE name = ?", (table.name,))
+                self._insert("dynamic_columns", (table.name, name))
+                self._update_marks(table.name, "rewritten = rewritten + 1")
+                self._reshaped = True
 
     def add_segment(self, segment: Segment) -> None:
         declared = STORED[segment.table]
         self._add_dynamic(declared, (name for name in segment.columns if name != "_v"))
-        self._connection.execute(
-            "INSERT INTO segments (id, tbl, level, v, min_v, max_v, rows, bytes, sha256, columns, "
-            "min_asset, max_asset, min_time, max_time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        self._insert(
+            "segments",
             (
                 segment.id, segment.table, segment.level, segment.v, segment.min_v, segment.max_v, segment.rows,
                 segment.bytes, segment.sha256, json.dumps(segment.columns), segment.min_asset, segment.max_asset,
                 segment.min_time, segment.max_time,
             ),
         )  # fmt: skip
-        self._connection.execute(
-            "UPDATE tables SET files = files + 1, touched = max(touched, ?) WHERE name = ?",
-            (segment.max_v, segment.table),
-        )
+        self._update_marks(segment.table, "files = files + 1, touched = max(touched, ?)", (segment.max_v,))
 
     def add_pack(self, pack: Pack) -> None:
-        self._connection.execute("INSERT INTO packs VALUES (?, ?, ?, ?)", (pack.id, pack.bytes, pack.sha256, self.head))
-        self._connection.executemany(
-            "INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?)",
-            [(sha, pack.id, start, length) for sha, start, length in pack.blobs],
-        )
+        self._insert("packs", (pack.id, pack.bytes, pack.sha256, self.head))
+        for sha, start, length in pack.blobs:
+            row = (sha, pack.id, start, length)
+            # Another commit may have brought the same blob since this one looked.
+            if self._connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?)", row).rowcount:
+                self._weigh("blobs", row)
 
     def hot_keys(self, table: Table, keys: Sequence[tuple[Any, ...]]) -> list[bool]:
         """For each key, whether an older hot row has it."""
@@ -127,25 +164,71 @@ class Writer:
         return None if row is None else row[0]
 
     def set_champion(self, asset_id: str, product: str, version_id: str | None) -> None:
-        self._connection.execute(
-            "INSERT INTO champions VALUES (?, ?, ?) "
-            "ON CONFLICT (asset_id, product) DO UPDATE SET version_id = excluded.version_id",
-            (asset_id, product, version_id),
-        )
+        self._delete("champions", "asset_id = ? AND product = ?", (asset_id, product))
+        self._insert("champions", (asset_id, product, version_id))
 
-    def swollen(self, rows: int) -> list[str]:
-        """The tables with at least so many hot rows."""
-        return [row[0] for row in self._connection.execute("SELECT name FROM tables WHERE hot >= ?", (rows,))]
+    def swollen(self, rows: int, before: int) -> list[str]:
+        """The tables with at least so many hot rows, then those with a hot row from before an instant, oldest first."""
+        ask = (
+            "SELECT name FROM tables WHERE hot >= ? OR (hot > 0 AND since < ?) "
+            "ORDER BY CASE WHEN hot >= ? THEN -hot ELSE 0 END, since"
+        )
+        return [row[0] for row in self._connection.execute(ask, (rows, before, rows))]
 
     def drop_hot(self, table: str, upto: int) -> int:
         """Take hot rows up to a snapshot away (they are in a segment now); how many."""
         gone = self._connection.execute(
             f"DELETE FROM {hot_table(table)} WHERE _n < ?", ((upto + 1) << PLACE_BITS,)
         ).rowcount
-        self._connection.execute(
-            "UPDATE tables SET hot = hot - ?, rewritten = rewritten + 1 WHERE name = ?", (gone, table)
+        self._connection.execute("DELETE FROM hot_batches WHERE tbl = ? AND n < ?", (table, (upto + 1) << PLACE_BITS))
+        self._update_marks(
+            table,
+            "hot = hot - ?, rewritten = rewritten + 1, since = (SELECT min(at) FROM snapshots WHERE id > ?)",
+            (gone, upto),
         )
         return gone
+
+    # ---------------------------------------------------------------- upkeep
+
+    def swap(self, table: str, old: Sequence[str], new: Sequence[Segment], at: int) -> bool:
+        """New segments for old ones, which are retired; False, and nothing done, when one of the old is not there."""
+        place = [(table, one) for one in old]
+        there = "SELECT 1 FROM segments WHERE tbl = ? AND id = ?"
+        if not all(self._connection.execute(there, one).fetchone() for one in place):
+            return False
+        for pair in place:
+            self._delete("segments", "tbl = ? AND id = ?", pair)
+        self._update_marks(table, "files = files + 1")
+        for segment in new:
+            self.add_segment(segment)
+        (generation,) = self._connection.execute("SELECT sum(files) FROM tables").fetchone()
+        for one in old:
+            self._delete("retired", "id = ?", (one,))
+            self._insert("retired", (one, "segment", table, at, generation))
+        return True
+
+    def forget_retired(self, ids: Iterable[str]) -> None:
+        """Strike retired files off the list: they are gone from the disk."""
+        for one in ids:
+            self._delete("retired", "id = ?", (one,))
+
+    def end_before(self, snapshot: int, table: str = "") -> None:
+        """Make a snapshot the oldest that is whole, of a table or of the store; it never goes back."""
+        key = f"oldest:{table}" if table else "oldest"
+        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        self._delete("meta", "key = ?", (key,))
+        self._insert("meta", (key, str(max(snapshot, 0 if row is None else int(row[0])))))
+
+    def thin(self, snapshot: int, commits_before: int) -> None:
+        """Drop what only ended snapshots needed: commit ids from before an instant, snapshot rows, old watermarks."""
+        self._delete("commits", "snapshot IN (SELECT id FROM snapshots WHERE at < ?)", (commits_before,))
+        self._delete("snapshots", "id < ? AND id NOT IN (SELECT snapshot FROM commits)", (snapshot,))
+        self._delete(
+            "marks",
+            "EXISTS (SELECT 1 FROM marks AS later "
+            "WHERE later.name = marks.name AND later.v > marks.v AND later.v <= ?)",
+            (snapshot,),
+        )
 
 
 def _texts(values: list[Any]) -> list[str | None]:

@@ -44,12 +44,27 @@ CREATE TABLE marks (name TEXT NOT NULL, v INTEGER NOT NULL, value TEXT NOT NULL,
 
 CREATE TABLE dynamic_columns (tbl TEXT NOT NULL, name TEXT NOT NULL, PRIMARY KEY (tbl, name)) WITHOUT ROWID;
 
--- hot: rows now in hot_<name>; rewritten moves when hot rows leave or get a column, files when segments change;
--- touched is the newest commit that wrote the table.
+-- Files that no question will be planned over any more. generation is the sum of tables.files just after they went: a
+-- reader whose plan has seen at least so many changes does not stand on them.
+CREATE TABLE retired (
+    id TEXT PRIMARY KEY, kind TEXT NOT NULL, tbl TEXT NOT NULL, at INTEGER NOT NULL, generation INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- hot: rows now in hot_<name>, the oldest of them committed at since; rewritten moves when hot rows leave or get a column,
+-- files when segments change; touched is the newest commit that wrote the table.
 CREATE TABLE tables (
     name      TEXT PRIMARY KEY,
     hot       INTEGER NOT NULL DEFAULT 0,
     rewritten INTEGER NOT NULL DEFAULT 0,
     files     INTEGER NOT NULL DEFAULT 0,
-    touched   INTEGER NOT NULL DEFAULT 0
+    touched   INTEGER NOT NULL DEFAULT 0,
+    since     INTEGER
 ) WITHOUT ROWID;
+
+-- Digests, for SQLite's pages have no checksums: of each batch of hot rows, whose first primary key is n, and over all rows
+-- of each other table (see store/catalog/sums.py).
+CREATE TABLE hot_batches (
+    tbl TEXT NOT NULL, n INTEGER NOT NULL, rows INTEGER NOT NULL, digest BLOB NOT NULL, PRIMARY KEY (tbl, n)
+) WITHOUT ROWID;
+
+CREATE TABLE sums (tbl TEXT PRIMARY KEY, sum INTEGER NOT NULL) WITHOUT ROWID;

@@ -1,4 +1,7 @@
-"""The store beside a plain model of it: whatever is inserted, replaced, flushed or reopened, every snapshot agrees."""
+"""The store beside a plain model of it: whatever is inserted, replaced, tidied or reopened, every snapshot agrees.
+
+A snapshot from before a fold is refused for the tables that were folded, and for no others.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from store import FixedClock, Store
+from store.errors import SnapshotExpired
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -60,6 +64,7 @@ class Model(RuleBasedStateMachine):
         self.actuals: dict[Key, list[Reading]] = {}
         self.alerts: list[tuple[int, str, str | None, float | None]] = []
         self.metrics: list[tuple[int, str, float | None]] = []
+        self.folded = 0  # the last commit to alerts before the last fold: from it on every snapshot is whole
         self.times = [START - HOUR]
 
     def teardown(self) -> None:
@@ -126,6 +131,15 @@ class Model(RuleBasedStateMachine):
     def flush(self) -> None:
         self.store.flush()
 
+    @rule(fold=st.booleans())
+    def keep_up(self, fold: bool) -> None:
+        """Flush, merge, collect; and fold what was superseded up to now, or nothing."""
+        done = self.store.upkeep(fold_after=timedelta(0) if fold else timedelta(days=1_000), grace=timedelta(0))
+        if "alerts" in done.folded:
+            assert fold
+            self.folded = max(commit for commit, *_ in self.alerts)
+            assert self.store.info().tables["alerts"] == len({name for _, name, *_ in self.alerts})
+
     @rule()
     def reopen(self) -> None:
         self.store.close()
@@ -160,13 +174,20 @@ class Model(RuleBasedStateMachine):
         assert snapshot.table("actuals_all").num_rows == sum(
             row[1] <= at for held in self.actuals.values() for row in held
         )
-        alerts = {name: (text, bits(impact)) for commit, name, text, impact in self.alerts if commit <= at}
-        rows = snapshot.sql("select alert_id, text, impact from alerts").rows()
-        assert len(rows) == len(alerts)
-        assert {r["alert_id"]: (r["text"], bits(r["impact"])) for r in rows} == alerts
+        self._agree_on_alerts(at)
         metrics = [(run, bits(value)) for commit, run, value in self.metrics if commit <= at]
         rows = snapshot.sql("select run_id, value from metrics").rows()
         assert sorted((r["run_id"], bits(r["value"]) or b"") for r in rows) == sorted((r, v or b"") for r, v in metrics)
+
+    def _agree_on_alerts(self, at: int) -> None:
+        alerts = {name: (text, bits(impact)) for commit, name, text, impact in self.alerts if commit <= at}
+        try:
+            rows = self.store.at(at).sql("select alert_id, text, impact from alerts").rows()
+        except SnapshotExpired:
+            assert at < self.folded
+            return
+        assert len(rows) == len(alerts)
+        assert {r["alert_id"]: (r["text"], bits(r["impact"])) for r in rows} == alerts
 
 
 ACTUALS = pa.schema(
@@ -183,7 +204,11 @@ ACTUALS = pa.schema(
 @pytest.fixture(autouse=True)
 def segments_of_few_rows() -> Iterator[None]:
     """Batches of four rows are large enough for a segment, so that both ways of storing meet in a short history."""
-    with patch("store.writing.SEGMENT_ROWS", 4), patch("store.writing.FLUSH_ROWS", 12):
+    with (
+        patch("store.writing.SEGMENT_ROWS", 4),
+        patch("store.writing.FLUSH_ROWS", 12),
+        patch("store.merging.FAN_IN", 2),
+    ):
         yield
 
 

@@ -134,7 +134,7 @@ def test_a_missing_segment_is_damage_that_names_the_file(store: Store) -> None:
     for file in (store.path / "segments" / "actuals").iterdir():
         file.unlink()
     for ask in (lambda: store.table("actuals"), lambda: store.sql("select sum(y) from actuals")):
-        with pytest.raises(Damaged, match="segments/actuals"):
+        with pytest.raises(Damaged, match="parquet of actuals"):
             ask()
     assert store.sql("select count(*) as n from runs").rows() == [{"n": 0}]
 

@@ -30,6 +30,7 @@ COLUMNS = {
     "metrics": "run_id asset_id recipe library name step time value",
     "versions": "version_id asset_id product recipe recipe_hash run_id codec trusted bytes sha256 created_at",
     "champions": "asset_id product recipe version_id since",
+    "champions_all": "asset_id product recipe version_id since",
     "forecasts": "asset_id product recipe recipe_hash version_id run_id role issue_time valid_time step mean "
     "q025 q05 q10 q50 q95 quality created_at",
     "scores": "asset_id product recipe recipe_hash version_id role truth perfect_foresight day lead_bucket n points "
