@@ -1,35 +1,37 @@
 """Drives a verb over a fleet: batches of assets into the engine, finished chunks into the ledger.
 
-Workers compute, only the driver commits. Recipes that are pure NumPy run in this process; anything else in spawned
-ones, started once per command.
+Workers compute, only the driver commits. Recipes that are pure NumPy run in this process; anything else in others,
+started once per command.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import os
-import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from shutil import rmtree
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from fleet.config import FleetConfig
 from fleet.engines import Engine, Mark
 from fleet.engines.inline import Inline
-from fleet.forecaster import Adapter
+from fleet.engines.retrying import Patience, seen_through
 from fleet.interrupt import Interrupt
 from fleet.judging import Finished
-from fleet.outcome import Failed, Show, attempt
+from fleet.keys import Keyring
+from fleet.outcome import Failed, Show
 from fleet.plan import Context, Item, Recipe
 from fleet.population import Loaded, Member, Population, batches, load
 from fleet.recipes import recipe_of
+from fleet.scratch import scratch_folder
 from fleet.sources import importable
+from fleet.warming import warm, warmed
 from store.clock import Clock
 from store.ids import new_id
 
@@ -50,6 +52,7 @@ class Driver:
         workers: processes; None takes the configuration's, "auto" one per core.
         show: told of progress.
         job, slot: the ledger's name for what is done.
+        keyring: signs what only this user may have stored; by default there is no key.
     """
 
     store: Store
@@ -62,6 +65,7 @@ class Driver:
     code_version: str = ""
     batch_id: str = field(default_factory=new_id)
     interrupt: Interrupt = field(default_factory=Interrupt)
+    keyring: Keyring = field(default_factory=lambda: Keyring(None))
 
     def __post_init__(self) -> None:
         self._recipes: dict[str, Recipe] = {}
@@ -82,8 +86,7 @@ class Driver:
     def recipe(self, name: str) -> Recipe:
         """A recipe of the configuration, or one that every fleet has for its fallbacks, ready to run."""
         if name not in self._recipes:
-            found = self.config.recipe(name)
-            self._recipes[name] = recipe_of(name, found.adapter, found.options, found.covariates)
+            self._recipes[name] = recipe_of(self.config.recipe(name), self.config.folder)
         return self._recipes[name]
 
     def run(
@@ -102,29 +105,32 @@ class Driver:
             work: `judge_chunk`, `fit_chunk` or `issue_chunk`, perhaps with arguments bound.
             plan: for a batch, what makes a member's item, or None where nothing is due.
             recipes: those that items may name.
-            lost: what to make of an item whose worker died or ran out of time.
+            lost: what to make of an item's part that its worker died of, or ran out of time with.
             since: leave out actuals that are older.
         """
-        engine = self._engine(recipes.values())
-        folder = None if isinstance(engine, Inline) else self._scratch_folder()
+        engine = self._engine(recipes.values(), work)
+        inline = isinstance(engine, Inline)
         with_covariates = any(recipe.sees_any for recipe in recipes.values())
-        for number, batch in enumerate(batches(people.members)):
-            home = None if folder is None else folder / f"{new_id()}-{number}"
-            if home is not None:
-                home.mkdir()
-            loaded = load(snapshot, self.config, batch, folder=home, with_covariates=with_covariates, since=since)
-            items = [item for item in map(plan(loaded), batch) if item is not None]
-            context = Context(
-                panel=loaded.panel,
-                covariates=loaded.covariates,
-                recipes=recipes,
-                settings=people.settings,
-                snapshot=snapshot.id,
-                batch_id=self.batch_id,
-                clock=self.clock,
-                code_version=self.code_version,
-            )
-            yield from self._worked(engine, partial(work, context), items, partial(lost, context))
+        for batch in batches(people.members):
+            with nullcontext() if inline else self._batch_folder() as home:
+                loaded = load(snapshot, self.config, batch, folder=home, with_covariates=with_covariates, since=since)
+                items = []
+                for item in map(plan(loaded), batch):
+                    if item is not None:
+                        items.append(item)
+                        engine.start(len(items))  # while the others are planned
+                context = Context(
+                    panel=loaded.panel,
+                    covariates=loaded.covariates,
+                    recipes=recipes,
+                    settings=people.settings,
+                    snapshot=snapshot.id,
+                    batch_id=self.batch_id,
+                    clock=self.clock,
+                    code_version=self.code_version,
+                    no_pickles=self._no_pickles(),
+                )
+                yield from self._worked(engine, partial(work, context), items, Made(recipes), partial(lost, context))
             if self.interrupt.asked():
                 return
 
@@ -133,61 +139,95 @@ class Driver:
         engine: Engine,
         work: Callable[[Sequence[Item], Mark], Finished],
         items: Sequence[Item],
+        made: Made,
         lost: Callable[[Item, Failed], Finished],
     ) -> Iterator[tuple[Sequence[Item], Finished]]:
-        """Chunks as they finish; a lost item comes again, recipe by recipe, so that the guilty one fails alone."""
-        limit_s = self.config.train.timeout.total_seconds()
-        timeout_s = limit_s * max((len(item.recipes) or 1 for item in items), default=1)
-        again: list[Item] = []
-        for chunk, result in engine.map_chunks(work, items, timeout_s=timeout_s, stop=self.interrupt.asked):
-            if not isinstance(result, Failed):
-                yield chunk, result
-            elif len(chunk[0].recipes) > 1:
-                again += chunk
-            else:
-                yield chunk, lost(chunk[0], result)
-        parts = [part for item in again for part in by_recipe(item)]
-        done: dict[str, list[Finished]] = {item.asset.asset_id: [] for item in again}
-        for chunk, result in engine.map_chunks(work, parts, timeout_s=limit_s, stop=self.interrupt.asked):
-            finished = lost(chunk[0], result) if isinstance(result, Failed) else result
-            for part in chunk:
-                done[part.asset.asset_id].append(finished)
-            yield (), dataclasses.replace(finished, failures=(), seconds={})
-        for item in again:
-            if len(done[item.asset.asset_id]) == len(item.recipes):
-                yield [item], summary(item, done[item.asset.asset_id])
+        """Chunks as they finish, each item once; what was lost on the way is in the failures of its chunk."""
+        train = self.config.train
+        patience = Patience(
+            timeout_s=train.timeout.total_seconds(), retries=train.retries, backoff_s=train.backoff.total_seconds()
+        )
+        there = work if isinstance(engine, Inline) else partial(warmed, made.recipes, work)
+        for chunk, result, charges in seen_through(
+            engine, there, items, made, patience, stop=self.interrupt.asked, here=work
+        ):
+            finished = result or Finished(tables={}, failures=(), seconds={})
+            failures = list(finished.failures)
+            for place, lost_parts in charges.items():
+                for part, failed in lost_parts.items():
+                    one = lost(made.only(chunk[place], [part]), failed)
+                    failures += one.failures
+                    yield (), dataclasses.replace(one, failures=())
+            if charges:
+                given = {(i.asset.asset_id, name): n for i in chunk for n, name in enumerate(made.names(i))}
+                failures.sort(key=lambda failure: given[failure[:2]])
+                finished = dataclasses.replace(finished, failures=tuple(failures))
+            yield chunk, finished
 
-    def _engine(self, recipes: Any) -> Engine:
-        heavy = [recipe for recipe in recipes if not recipe.light]
+    def _no_pickles(self) -> str:
+        if not self.config.fleet.trust_pickles:
+            return "[fleet] trust_pickles = true admits that; a save() and load() of its own need no trust"
+        return self.keyring.trouble()
+
+    def _engine(self, recipes: Iterable[Recipe], work: Work) -> Engine:
+        heavy = [recipe.forecaster for recipe in recipes if not recipe.light]
         wanted = self.workers or self.config.train.workers
-        count = (os.cpu_count() or 1) if wanted == "auto" else int(wanted)
-        if not heavy or count == 1:
+        if not heavy or wanted == 1:
             return Inline(pinned=bool(heavy))
         if self._pool is None:
             from fleet.engines.local import Local
 
-            self._pool = Local(count, warm, (tuple(recipe.forecaster for recipe in heavy), self.config.folder))
+            prepared = tuple(heavy), work.__module__
+            self._pool = Local(
+                cores() if wanted == "auto" else int(wanted), warm, prepared, memory=self.config.train.memory
+            )
             self._open.callback(self._pool.close)
         return self._pool
 
-    def _scratch_folder(self) -> Path:
+    @contextmanager
+    def _batch_folder(self) -> Iterator[Path]:
+        """For the files of one batch, which workers map."""
         if self._scratch is None:
-            self._scratch = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="tsfleet-")))
-        return self._scratch
+            self._scratch = self._open.enter_context(scratch_folder())
+        home = self._scratch / new_id()
+        home.mkdir()
+        yield home
+        rmtree(home, ignore_errors=True)
 
 
-def by_recipe(item: Item) -> list[Item]:
-    """The item once for each of its recipes."""
-    marks = zip(item.recipes, item.fingerprints, strict=True)
-    return [dataclasses.replace(item, recipes=(name,), fingerprints=(mark,)) for name, mark in marks]
+@dataclass(frozen=True)
+class Made:
+    """How items are made of parts: of recipes to judge or fit, or of the links of a chain.
+
+    Args:
+        recipes: that items name.
+    """
+
+    recipes: Mapping[str, Recipe]
+
+    def names(self, item: Item) -> tuple[str, ...]:
+        """The recipe of each part."""
+        return tuple(link.recipe for link in item.chain) or item.recipes
+
+    def count(self, item: Item) -> int:
+        """See `fleet.engines.retrying.Parts`, as the next ones."""
+        return len(self.names(item))
+
+    def only(self, item: Item, places: Sequence[int]) -> Item:
+        """An item of some of the parts."""
+        if item.chain:
+            return dataclasses.replace(item, chain=tuple(item.chain[place] for place in places))
+        recipes, marks = zip(*((item.recipes[place], item.fingerprints[place]) for place in places), strict=True)
+        return dataclasses.replace(item, recipes=recipes, fingerprints=marks)
+
+    def safe(self, item: Item) -> bool:
+        """Whether this process may do it."""
+        return all(self.recipes[name].light for name in self.names(item))
 
 
-def summary(item: Item, parts: Sequence[Finished]) -> Finished:
-    """What failed on an item, and its seconds, after each of its recipes ran by itself; their rows are told already."""
-    asset_id = item.asset.asset_id
-    failures = {failure[1]: failure for part in parts for failure in part.failures if failure[0] == asset_id}
-    seconds = sum({id(part): part.seconds.get(asset_id, 0.0) for part in parts}.values())
-    return Finished(tables={}, failures=tuple(failures.values()), seconds={asset_id: seconds})
+def cores() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def due_item(loaded: Loaded, member: Member, due: Mapping[str, str]) -> Item:
@@ -198,17 +238,3 @@ def due_item(loaded: Loaded, member: Member, due: Mapping[str, str]) -> Item:
         recipes=tuple(due),
         fingerprints=tuple(due.values()),
     )
-
-
-def warm(forecasters: Sequence[object], folder: Path | None) -> None:
-    """Import in a worker what its recipes need, outside any asset's time limit.
-
-    Args:
-        folder: of the configuration; a user's own models are found there.
-    """
-    if folder is not None and str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    for forecaster in forecasters:
-        if isinstance(forecaster, Adapter):
-            # A library that is missing becomes the outcome of each asset that wants it, not the end of the worker.
-            attempt(forecaster.import_library)

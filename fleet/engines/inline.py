@@ -1,7 +1,7 @@
 """The engine of `workers = 1` and of recipes that are pure NumPy: everything in this process.
 
-Nothing is spawned, so a script needs no main guard and a debugger sees the model; a model that hangs or crashes takes
-the process with it, which is why only `light` recipes run here unasked.
+Nothing is started, and a debugger sees the model; a model that hangs or crashes takes the process with it, which is
+why only `light` recipes run here unasked.
 """
 
 from __future__ import annotations
@@ -10,11 +10,12 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 
-from fleet.engines import Item, Result, Work, unmarked
-from fleet.outcome import Failed, attempt
+from fleet.engines import Backlog, Item, Lost, Result, Work, put_back, tried, unmarked
+from fleet.outcome import Failed
 
 CHUNK = 250
 HEAVY_CHUNK = 4
+POLL_S = 0.2
 
 
 class Inline:
@@ -28,19 +29,22 @@ class Inline:
         self._pinned = pinned
 
     def map_chunks(
-        self, work: Work[Item, Result], items: Sequence[Item], *, timeout_s: float, stop: Callable[[], bool]
-    ) -> Iterator[tuple[Sequence[Item], Result | Failed]]:
+        self, work: Work[Item, Result], backlog: Backlog[Item], *, timeout_s: float, stop: Callable[[], bool]
+    ) -> Iterator[tuple[Sequence[Item], Result | Lost]]:
         """See `Engine.map_chunks`."""
-        size = HEAVY_CHUNK if self._pinned else CHUNK
-        for start in range(0, len(items), size):
+        while not backlog.finished:
             if stop():
-                return
-            chunk = items[start : start + size]
+                backlog.clear()
+            chunk = backlog.take(HEAVY_CHUNK if self._pinned else CHUNK, patience_s=POLL_S)
+            if not chunk:
+                continue
             with self._limits(), redirect_stdout(sys.stderr):
-                done = [(chunk, attempt(work, chunk, unmarked))]
-                if isinstance(done[0][1], Failed) and len(chunk) > 1:
-                    done = [([item], attempt(work, [item], unmarked)) for item in chunk]
-            yield from done
+                result, guilty = tried(work, chunk, unmarked)
+            if isinstance(result, Failed):
+                yield from put_back(backlog, chunk, result, guilty)
+            else:
+                yield chunk, result
+            backlog.settle()
 
     def _limits(self) -> AbstractContextManager[object]:
         if not self._pinned:
@@ -49,6 +53,9 @@ class Inline:
 
         limits: AbstractContextManager[object] = threadpool_limits(1)
         return limits
+
+    def start(self, most: int) -> None:
+        """Nothing to start."""
 
     def close(self) -> None:
         """Nothing to end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -32,6 +33,7 @@ adapter = "MODELS:Moody"
 [train]
 workers = {workers}
 timeout = "1s"
+backoff = "0s"
 recipes = {recipes}
 fallback = ["day"]
 
@@ -47,10 +49,12 @@ DAYS = 14
 
 #: Knows the truth but for the noise, so that it is the best wherever it works at all.
 MOODY = '''
+import dataclasses
 import os
 import sys
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -58,7 +62,7 @@ import numpy as np
 START, HOUR = 1_709_251_200_000_000, 3_600_000_000
 
 
-def behave(moment, task):
+def behave(moment, task, tried=""):
     """Do what the asset's name says, if it says it of this moment: fit, predict (of the past), live."""
     when, _, deed = task.static["asset_id"].partition(" ")
     if when != moment:
@@ -72,12 +76,18 @@ def behave(moment, task):
             sys.exit(7)
         case "hang":
             threading.Event().wait(600)
+        case "flaky":
+            if not Path(tried).exists():
+                Path(tried).touch()
+                raise ConnectionError("the licence server does not answer")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Moody:
+    tried: str = ""
+
     def fit(self, y, X, task):
-        behave("fit", task)
+        behave("fit", task, self.tried)
         return Fitted()
 
     def load(self, blob):
@@ -107,6 +117,25 @@ class Fitted:
             case "no frame":
                 frame = frame["mean"].to_numpy()
         return frame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sober:
+    deed: str = ""
+
+    def fit(self, y, X, task):
+        return self
+
+    def save(self):
+        return b""
+
+    def load(self, blob):
+        return self
+
+    def predict(self, y, X, task):
+        if task.static["asset_id"] in ("live exit", "live raise"):
+            behave("live", dataclasses.replace(task, static={"asset_id": f"live {self.deed}"}))
+        return task.frame(np.full(task.horizon, float(os.getpid())))
 '''
 
 
@@ -286,6 +315,54 @@ def test_a_champion_that_fails_only_in_life_is_replaced_for_that_issue(
         assert (report.ok, report.fell_back, report.failed) == (len(GOOD), 1, 0)
         assert outcomes(fleet, "py:forecast") == dict.fromkeys(GOOD, ("ok", None)) | {bad: ("fell_back", cause)}
         assert issued(fleet) == dict.fromkeys(GOOD, FROM_CHAMPION) | {bad: FROM_FALLBACK}
+
+
+def with_sober(folder: Path, deed: str) -> Fleet:
+    """A fleet whose first fallback is another model of the team's, which has to run in a worker too."""
+    config = CONFIG.format(workers=2, recipes='["moody"]').replace('fallback = ["day"]', 'fallback = ["sober", "day"]')
+    sober = f'[recipes.sober]\nadapter = "MODELS:Sober"\ndeed = "{deed}"\n'
+    return fleet_in(folder, config + sober, MOODY)
+
+
+@pytest.mark.parametrize(("deed", "cause"), [("exit", "crashed"), ("raise", "exception")])
+def test_a_fallback_that_needs_a_worker_gets_its_turn_in_one(tmp_path: Path, deed: str, cause: str) -> None:
+    bad = f"live {deed}"
+    with with_sober(tmp_path / "fleet", "nothing") as fleet:
+        fleet.ingest(sines((*GOOD, bad)))
+        assert fleet.train(promote=True, workers=1).clean
+        fleet.forecast()
+        assert outcomes(fleet, "py:forecast")[bad] == ("fell_back", cause)
+        assert issued(fleet)[bad] == ("sober", "fallback", "fallback", 24)
+        made_by = fleet.store.sql("select distinct mean from published where asset_id = $bad", {"bad": bad}).rows()
+        assert made_by[0]["mean"] not in (os.getpid(), None)
+
+
+@pytest.mark.parametrize(("deed", "cause"), [("exit", "crashed"), ("raise", "exception")])
+def test_a_fallback_that_dies_too_leaves_the_next_one_and_the_first_cause(
+    tmp_path: Path, deed: str, cause: str
+) -> None:
+    bad = f"live {deed}"
+    with with_sober(tmp_path / "fleet", "exit") as fleet:
+        fleet.ingest(sines((*GOOD, bad)))
+        assert fleet.train(promote=True, workers=1).clean
+        report = fleet.forecast()
+        assert outcomes(fleet, "py:forecast") == dict.fromkeys(GOOD, ("ok", None)) | {bad: ("fell_back", cause)}
+        assert issued(fleet) == dict.fromkeys(GOOD, FROM_CHAMPION) | {bad: FROM_FALLBACK}
+        assert report.fell_back == 1
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_what_can_pass_is_tried_again_and_leaves_no_failed_run(tmp_path: Path, workers: int) -> None:
+    config = CONFIG.format(workers=workers, recipes='["moody", "day"]')
+    adapter = 'adapter = "MODELS:Moody"'
+    with fleet_in(
+        tmp_path / "fleet", config.replace(adapter, f"{adapter}\ntried = '{tmp_path}/tried'"), MOODY
+    ) as fleet:
+        fleet.ingest(sines((*GOOD, "fit flaky")))
+        assert fleet.backtest().clean
+        assert (tmp_path / "tried").exists()
+        assert set(fleet.store.runs()["status"]) == {"ok"}
+        assert len(fleet.store.runs()) == 2 * (len(GOOD) + 1)
 
 
 # -- histories -----------------------------------------------------------------------------------------------------
