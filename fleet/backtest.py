@@ -17,6 +17,7 @@ from fleet.ledger import Ledger
 from fleet.outcome import Failed, Outcome, Report
 from fleet.plan import Item, Recipe
 from fleet.population import Loaded, Member, Population
+from fleet.scaling import Scales
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
 # A history that was too short stays too short until the data change; every other failure is tried again.
 JUDGED = """
 select fingerprint from (
-    select * from runs where kind = 'backtest'
-    qualify run_id = max(run_id) over (partition by asset_id, product, recipe))
+    select arg_max(fingerprint, run_id) as fingerprint, arg_max(status, run_id) as status,
+           arg_max(coalesce(error_code, ''), run_id) as error_code
+    from runs where kind = 'backtest' group by asset_id, product, recipe)
 where status = 'ok' or error_code in ('too-short', 'no-data')
 """
+
+Due = Callable[[Member], Mapping[str, str]]
 
 
 def backtest(
@@ -42,6 +46,24 @@ def backtest(
     """
     judge(driver, driver.store.snapshot(), people, ledger, recipes=recipes, force=force, tell=True)
     return ledger.close(interrupted=driver.interrupt.asked())
+
+
+def unjudged(
+    snapshot: Snapshot, people: Population, recipes: Mapping[str, Recipe], *, force: bool
+) -> Callable[[Loaded], Due]:
+    """For a batch, what tells a member's recipes that are due to be judged, with their fingerprints."""
+    known = set() if force else {row["fingerprint"] for row in snapshot.sql(JUDGED).rows()}
+
+    def of_batch(loaded: Loaded) -> Due:
+        prints = Fingerprints(loaded, people, "backtest")
+
+        def due(member: Member) -> Mapping[str, str]:
+            mine = {name: recipes[name] for name in member.config.recipes if name in recipes}
+            return {name: mark for name, mark in prints.of(member, mine).items() if mark not in known}
+
+        return due
+
+    return of_batch
 
 
 def judge(
@@ -59,29 +81,43 @@ def judge(
     Args:
         tell: also record each asset's outcome.
     """
-    known = set() if force else {row["fingerprint"] for row in snapshot.sql(JUDGED).rows()}
+    of_batch = unjudged(snapshot, people, recipes, force=force)
+    scales = Scales(snapshot, people, "backtest")
 
     def plan(loaded: Loaded) -> Callable[[Member], Item | None]:
-        prints = Fingerprints(loaded, people, "backtest")
+        due = of_batch(loaded)
 
         def item(member: Member) -> Item | None:
-            marks = {name: prints.of(member, recipes[name]) for name in member.config.recipes if name in recipes}
-            due = {name: mark for name, mark in marks.items() if mark not in known}
-            if due:
-                return due_item(loaded, member, due)
+            found = due(member)
+            if found:
+                return due_item(loaded, member, found)
             if tell:
-                ledger.add(None, [Outcome(asset_id=member.asset_id, status="skipped")])
+                ledger.record(Outcome(asset_id=member.asset_id, status="skipped"))
+            else:
+                ledger.step("skipped")
+            ledger.add(scales.renewed(loaded, member))
             return None
 
         return item
 
+    ledger.begin("judging")
     judged: dict[str, dict[str, Failed]] = {}
     for chunk, finished in driver.run(judge_chunk, snapshot, people, plan, recipes, partial(lost, "backtest")):
         failures: dict[str, dict[str, Failed]] = {item.asset.asset_id: {} for item in chunk}
         for asset_id, recipe, failed in finished.failures:
             failures[asset_id][recipe] = failed
         judged |= failures
-        ledger.add(finished, _outcomes(chunk, failures, finished.seconds) if tell else ())
+        outcomes = _outcomes(chunk, failures, finished.seconds)
+        if tell:
+            for outcome in outcomes:
+                others = {name: f for name, f in failures[outcome.asset_id].items() if name != outcome.recipe}
+                for name, failed in others.items():
+                    ledger.blame(outcome.asset_id, name, failed)
+            ledger.add(finished, outcomes)
+        else:
+            for outcome in outcomes:
+                ledger.step(outcome.status)
+            ledger.add(finished)
     return judged
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ def check_output(frame: pd.DataFrame, task: Task) -> Checked:
         raise BadOutput(f"the forecast is a {type(frame).__name__}, not a DataFrame", hint="return task.frame(mean)")
     _check_grid(frame.index, task.target)
     names = frame.columns.to_list()
-    levels = _levels(names, task.quantiles)
+    levels = _levels(tuple(names), task.quantiles)
     try:
         values: FloatArray = frame.to_numpy(dtype=np.float64)
     except (TypeError, ValueError) as cause:
@@ -92,12 +93,13 @@ def _check_grid(index: pd.Index[pd.Timestamp], target: pd.DatetimeIndex) -> None
         raise BadOutput(f"row {at} of the forecast is for {index[at].isoformat()}, asked was {target[at].isoformat()}")
 
 
-def _levels(names: list[str], asked: tuple[float, ...]) -> dict[float, str]:
+@lru_cache(maxsize=256)
+def _levels(names: tuple[str, ...], asked: tuple[float, ...]) -> dict[float, str]:
     """Level to column, ascending."""
     if len(set(names)) != len(names):
-        raise BadOutput(f"the forecast has a column twice: {names}")
+        raise BadOutput(f"the forecast has a column twice: {[*names]}")
     if "mean" not in names:
-        raise BadOutput(f"the forecast has no column 'mean', only {names}")
+        raise BadOutput(f"the forecast has no column 'mean', only {[*names]}")
     found: dict[float, str] = {}
     for name in names:
         if name != "mean":

@@ -21,6 +21,12 @@ class ConfigInvalid(FleetError, ValueError):
     code = "config-invalid"
 
 
+class ModelBroken(ConfigInvalid):
+    """The code of a user's model does not run; mend it. It costs its own recipe and no other."""
+
+    code = "model-broken"
+
+
 class SeriesInvalid(FleetError, ValueError):
     """The data break a rule of the source; mend them, or let the source keep bad rows aside."""
 
@@ -37,6 +43,21 @@ class NothingSelected(FleetError, LookupError):
     """No asset matches the selection; widen it."""
 
     code = "nothing-selected"
+
+
+class AssetUnknown(FleetError, KeyError):
+    """The register has no asset of this id; look at the names that the hint gives."""
+
+    code = "asset-unknown"
+
+    def __str__(self) -> str:
+        return self.message  # a KeyError would show it in quotes
+
+
+class ForecastMissing(FleetError, LookupError):
+    """The asset has no forecast of this issue, recipe or role; look at the one that the hint names."""
+
+    code = "forecast-missing"
 
 
 class AdapterMissing(FleetError, ImportError):
@@ -85,3 +106,15 @@ class Unsaveable(ModelError, TypeError):
     """The fitted model has no form that can be kept; give it a save() that returns bytes."""
 
     code = "unsaveable"
+
+
+class VersionMismatch(ModelError):
+    """The stored model was written by another release of its library; fit it again with the one installed."""
+
+    code = "version-mismatch"
+
+
+class Untrusted(ModelError):
+    """What is stored would run code, and nothing vouches for it; sign it, trust the store, or fit it again."""
+
+    code = "untrusted"

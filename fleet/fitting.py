@@ -1,19 +1,28 @@
-"""Fitting recipes on the newest window and turning the fitted models into blobs. Runs in a worker, touches no store."""
+"""Fitting recipes on the newest window and turning the fitted models into blobs. Runs in a worker, touches no store.
+
+A worker puts each model into its envelope; what needs a signature gets it from the driver, which alone has the key.
+"""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
 
+from fleet import artefacts, libraries
 from fleet.engines import Mark
 from fleet.errors import NoData, TooShort
 from fleet.frames import History
-from fleet.judging import Finished, ended, keepable, run_row, scale_rows
-from fleet.outcome import Failed, attempt
+from fleet.judging import Finished, ended, run_row, scale_rows
+from fleet.keys import Keyring
+from fleet.outcome import Failed, attempt_part
+from fleet.own import Kept, kept
 from fleet.plan import Context, Item, Recipe
+from fleet.recipes import header_of
 from store.ids import new_id
 
 
@@ -37,15 +46,15 @@ def fit_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
             recipe = context.recipes[name]
             run = run_row(context, item, recipe, "train", fingerprint)
             clock = time.perf_counter()
-            fitted = attempt(_fitted, context, item, recipe, history)
+            fitted = attempt_part(_fitted, context, item, recipe, history)
             if isinstance(fitted, Failed):
                 failures.append((item.asset.asset_id, name, fitted))
                 run |= {"status": "failed", "error_code": fitted.code, "error": fitted.error}
             else:
-                blob, trained = fitted
+                model, trained = fitted
                 run |= trained
-                blobs.append(blob)
-                versions.append(_version_row(run, recipe, blob))
+                blobs.append(artefacts.sealed(header_of(recipe, model.codec), model.payload))
+                versions.append(_version_row(run, recipe, model.codec, blobs[-1]))
             runs.append(ended(run, time.perf_counter() - clock))
         seconds[item.asset.asset_id] = time.perf_counter() - started
     tables = {"runs": pa.Table.from_pylist(runs)}
@@ -56,8 +65,8 @@ def fit_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
     return Finished(tables=tables, failures=tuple(failures), seconds=seconds, blobs=tuple(blobs))
 
 
-def _fitted(context: Context, item: Item, recipe: Recipe, history: History) -> tuple[bytes, dict[str, Any]]:
-    """The saved model, and what the run's row says of the fit."""
+def _fitted(context: Context, item: Item, recipe: Recipe, history: History) -> tuple[Kept, dict[str, Any]]:
+    """The model as bytes, and what the run's row says of the fit."""
     settings = context.settings[item.settings]
     end = history.last_reading_end
     if end is None:
@@ -67,10 +76,10 @@ def _fitted(context: Context, item: Item, recipe: Recipe, history: History) -> t
     if not len(y):
         raise TooShort(f"nothing is known at {target[0]:%Y-%m-%dT%H:%MZ}, the history is too short")
     fitted = recipe.forecaster.fit(y, X, settings.task(target, item.asset.static))
-    return keepable(recipe, fitted)(), {"train_start": y.index[0], "train_end": y.index[-1]}
+    return kept(recipe.forecaster, fitted, y, context.no_pickles), {"train_start": y.index[0], "train_end": y.index[-1]}
 
 
-def _version_row(run: dict[str, Any], recipe: Recipe, blob: bytes) -> dict[str, Any]:
+def _version_row(run: dict[str, Any], recipe: Recipe, codec: str, blob: bytes) -> dict[str, Any]:
     return {
         "version_id": new_id(),
         "asset_id": run["asset_id"],
@@ -78,8 +87,40 @@ def _version_row(run: dict[str, Any], recipe: Recipe, blob: bytes) -> dict[str, 
         "recipe": recipe.name,
         "recipe_hash": recipe.recipe_hash,
         "run_id": run["run_id"],
-        "codec": str(getattr(recipe.forecaster, "codec", "none")),
-        "trusted": True,
+        "codec": codec,
+        "trusted": not artefacts.CODECS[codec].code,
         "bytes": len(blob),
         "created_at": run["started_at"],
     }
+
+
+def signed(finished: Finished, keyring: Keyring) -> Finished:
+    """A finished chunk whose pickles carry the signature of this user; runs in the driver."""
+    versions = finished.tables["versions"].to_pylist() if "versions" in finished.tables else []
+    loose = [number for number, version in enumerate(versions) if not version["trusted"]]
+    if not loose:
+        return finished
+    blobs, runs = list(finished.blobs), finished.tables["runs"].to_pylist()
+    marks = {versions[number]["run_id"]: pickle_mark(keyring) for number in loose}
+    for number in loose:
+        blobs[number] = artefacts.signed(blobs[number], keyring.sign)
+        versions[number]["bytes"] = len(blobs[number])
+    for run in runs:
+        if run["run_id"] in marks:
+            run["tags"] = json.dumps({**json.loads(run["tags"] or "{}"), "pickle": marks[run["run_id"]]})
+    schemas = {name: finished.tables[name].schema for name in ("versions", "runs")}
+    tables = {
+        "versions": pa.Table.from_pylist(versions, schema=schemas["versions"]),
+        "runs": pa.Table.from_pylist(runs, schema=schemas["runs"].set(*_text(schemas["runs"], "tags"))),
+    }
+    return replace(finished, tables={**finished.tables, **tables}, blobs=tuple(blobs))
+
+
+def _text(schema: pa.Schema, name: str) -> tuple[int, pa.Field]:
+    """A column that may have been empty so far, as one of text."""
+    return schema.get_field_index(name), pa.field(name, pa.string())
+
+
+def pickle_mark(keyring: Keyring) -> str:
+    """Who can open the pickles that are made here: a pickle of another Python or another key is fitted again."""
+    return f"python {libraries.python()}, key {keyring.name}"

@@ -1,5 +1,7 @@
 """The fleet as its user holds it: one object, one method for each verb.
 
+A method imports what it works with when it is called: who looks at a fleet does not wait for what trains it.
+
 >>> from fleet import Fleet                                     # doctest: +SKIP
 >>> with Fleet.open("fleet.toml") as fleet:                     # doctest: +SKIP
 ...     fleet.ingest(); fleet.train(promote=True); fleet.forecast()
@@ -10,56 +12,77 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import date, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from fleet import config as configuration
-from fleet.backtest import backtest
-from fleet.comparison import Role
+from fleet import showing
+from fleet.asset import Assets
 from fleet.config import FleetConfig
-from fleet.driver import Driver
-from fleet.errors import ConfigInvalid
-from fleet.inference import forecast
-from fleet.ingest import IngestReport, ingest
-from fleet.leaderboard import Average, Leaderboard, leaderboard, worst
-from fleet.ledger import Ledger
-from fleet.outcome import Outcome, Report, Show
-from fleet.plan import Recipe
-from fleet.population import Population, population
+from fleet.errors import ConfigInvalid, NothingSelected
+from fleet.keys import Keyring
+from fleet.outcome import Outcome, Report
 from fleet.registry import nearest
-from fleet.scoring import score
-from fleet.training import promote_by_hand, train
 from store import Store
 from store.clock import Clock, system_clock
+
+if TYPE_CHECKING:
+    from fleet.comparison import Role
+    from fleet.driver import Driver
+    from fleet.due import Verb
+    from fleet.ingest import IngestReport
+    from fleet.leaderboard import Average, Leaderboard
+    from fleet.ledger import Ledger
+    from fleet.outcome import Show
+    from fleet.own import After, Before
+    from fleet.plan import Recipe
+    from fleet.population import Population
 
 DEFAULT_METRICS = ("mae", "rmse", "wape", "bias")
 
 
-class Fleet:
+class Fleet(Assets):
     """A configuration and its store.
 
     Args:
         config: from `fleet.config.load`.
         store: where everything is remembered.
         clock: tells the time; forecasts say when they were made.
+        keyring: signs and checks what runs code; by default this user's own.
     """
 
-    def __init__(self, config: FleetConfig, store: Store, clock: Clock = system_clock) -> None:
+    def __init__(
+        self, config: FleetConfig, store: Store, clock: Clock = system_clock, keyring: Keyring | None = None
+    ) -> None:
         self.config, self.store, self.clock = config, store, clock
+        self.keyring = keyring or Keyring.of_user(os.environ, store.path)
 
     @classmethod
-    def open(cls, config: Path | str | None = None, *, clock: Clock = system_clock, create: bool = True) -> Fleet:
+    def open(
+        cls,
+        config: Path | str | None = None,
+        *,
+        clock: Clock = system_clock,
+        create: bool = True,
+        read_only: bool = False,
+        trust_pickles: bool | None = None,
+    ) -> Fleet:
         """The fleet of a configuration file.
 
         Args:
             config: the file; None looks at TSFLEET_CONFIG and upward from the working folder.
             create: make the store when there is none yet; otherwise NotFound.
+            read_only: write nothing, whatever is called; then there must be a store.
+            trust_pickles: whether models kept as pickles may be loaded; None is what the file says.
         """
         path = configuration.find(Path.cwd(), config=config, environment=os.environ.get("TSFLEET_CONFIG"))
         loaded = configuration.load(path)
-        return cls(loaded, Store.open(loaded.store_path, create=create, clock=clock), clock)
+        if trust_pickles is not None:
+            loaded = replace(loaded, fleet=loaded.fleet.model_copy(update={"trust_pickles": trust_pickles}))
+        return cls(loaded, Store.open(loaded.store_path, create=create, read_only=read_only, clock=clock), clock)
 
     def close(self) -> None:
         """Close the store."""
@@ -76,9 +99,38 @@ class Fleet:
     def __repr__(self) -> str:
         return f"Fleet({self.config.fleet.name!r}, {len(self.config.recipes)} recipes, {self.store.path})"
 
+    def add(
+        self,
+        name: str,
+        model: object,
+        *,
+        before: Before | None = None,
+        after: After | None = None,
+        covariates: Sequence[str] | None = None,
+    ) -> None:
+        """Make a model a candidate of this fleet, for every asset and as long as this object lives.
+
+        What it is goes with its versions, so that another process can issue forecasts with them, where pickles are
+        trusted. Adding an equal one again changes nothing; another one of the same name takes its place.
+
+        Args:
+            name: of the recipe; none of the file's.
+            model: an instance with ``fit``, a class that needs no argument, or a function ``f(y, X, task)``.
+            before: ``before(y, X, task) -> (y, X)`` sees the history before the model does, at fit and at predict.
+            after: ``after(forecast, task) -> forecast`` sees the forecast after the model made it.
+            covariates: names of those it may see; None is all.
+        """
+        from fleet.recipes import added
+
+        recipe = added(self.config, name, model, before=before, after=after, covariates=covariates)
+        self.config = self.config.with_recipe(recipe)
+
     def ingest(self, source: Any = None, *, progress: Show | None = None) -> IngestReport:
         """Bring the configured sources (or `source`, a frame or table of actuals) into the store."""
-        return ingest(self.store, self.config, clock=self.clock, source=source, on_progress=progress)
+        from fleet.ingest import ingest
+
+        with showing.shown("ingest", progress) as show:
+            return ingest(self.store, self.config, clock=self.clock, source=source, on_progress=show)
 
     def backtest(
         self,
@@ -86,15 +138,33 @@ class Fleet:
         select: Sequence[str] = (),
         where: str | None = None,
         recipes: Sequence[str] | None = None,
+        failed: bool = False,
         force: bool = False,
+        dry_run: bool = False,
         workers: int | None = None,
         progress: Show | None = None,
         job: str = "py:backtest",
     ) -> Report:
-        """Judge recipes on past origins; what is judged for the current data and definitions is left alone."""
-        people = self.population(select=select, where=where)
-        with self._driver(job, workers, progress) as driver, self._ledger(driver, people) as ledger:
-            return backtest(driver, people, ledger, recipes=self._candidates(driver, recipes), force=force)
+        """Judge recipes on past origins; what is judged for the current data and definitions is left alone.
+
+        Args:
+            failed: only the assets of which a recipe failed the last time.
+            force: judge again whatever is there.
+            dry_run: write nothing, tell what would be judged.
+        """
+        from fleet.backtest import backtest
+
+        people = self._due("backtest", select, where, failed=failed)
+        if not people.members:
+            return self._nothing(job, failed=failed)
+        with self._driver(job, workers, progress) as driver:
+            chosen = self._candidates(driver, recipes)
+            if dry_run:
+                from fleet.rehearsal import rehearse_backtest
+
+                return rehearse_backtest(driver, people, recipes=chosen, force=force)
+            with self._ledger(driver, people) as ledger:
+                return backtest(driver, people, ledger, recipes=chosen, force=force)
 
     def train(
         self,
@@ -104,7 +174,10 @@ class Fleet:
         recipes: Sequence[str] | None = None,
         judge: bool = True,
         promote: bool = False,
+        failed: bool = False,
+        stale: bool = False,
         force: bool = False,
+        dry_run: bool = False,
         workers: int | None = None,
         progress: Show | None = None,
         job: str = "py:train",
@@ -114,11 +187,25 @@ class Fleet:
         Args:
             judge: False only fits, every recipe named, on every asset.
             promote: decide who is champion; the command line and jobs do.
+            failed: only the assets that failed or fell back in their last training.
+            stale: only those without a champion, and those whose champion learnt nothing of the last `stale_after`;
+                with `failed`, both.
+            force: judge and fit again whatever is there.
+            dry_run: write nothing, tell what would be judged and fitted.
         """
-        people = self.population(select=select, where=where)
-        with self._driver(job, workers, progress) as driver, self._ledger(driver, people) as ledger:
+        from fleet.training import train
+
+        people = self._due("train", select, where, failed=failed, old=stale)
+        if not people.members:
+            return self._nothing(job, failed=failed, old=stale)
+        with self._driver(job, workers, progress) as driver:
             chosen = self._candidates(driver, recipes)
-            return train(driver, people, ledger, recipes=chosen, judging=judge, promote=promote, force=force)
+            if dry_run:
+                from fleet.rehearsal import rehearse_train
+
+                return rehearse_train(driver, people, recipes=chosen, judging=judge, force=force)
+            with self._ledger(driver, people) as ledger:
+                return train(driver, people, ledger, recipes=chosen, judging=judge, promote=promote, force=force)
 
     def forecast(
         self,
@@ -126,7 +213,9 @@ class Fleet:
         issue_time: datetime | None = None,
         select: Sequence[str] = (),
         where: str | None = None,
+        failed: bool = False,
         reissue: bool = False,
+        dry_run: bool = False,
         workers: int | None = None,
         progress: Show | None = None,
         job: str = "py:forecast",
@@ -135,16 +224,30 @@ class Fleet:
 
         Args:
             issue_time: aware; None is the end of each asset's last actual.
+            failed: only the assets whose last forecast failed or fell back; what stood in for them is issued again.
             reissue: issue again what has been issued for this time.
+            dry_run: write nothing, tell what would be issued.
         """
+        from fleet.inference import forecast
+
         if issue_time is not None and issue_time.tzinfo is None:
             raise ConfigInvalid(f"issue time {issue_time} has no zone", hint="write it as 2024-06-10T00:00Z")
-        people = self.population(select=select, where=where)
-        with self._driver(job, workers, progress) as driver, self._ledger(driver, people, live=True) as ledger:
-            return forecast(driver, people, ledger, issue_time=issue_time, reissue=reissue)
+        people = self._due("forecast", select, where, failed=failed)
+        if not people.members:
+            return self._nothing(job, failed=failed)
+        again = reissue or failed
+        with self._driver(job, workers, progress) as driver:
+            if dry_run:
+                from fleet.rehearsal import rehearse_forecast
+
+                return rehearse_forecast(driver, people, issue_time=issue_time, reissue=again)
+            with self._ledger(driver, people, live=True) as ledger:
+                return forecast(driver, people, ledger, issue_time=issue_time, reissue=again)
 
     def score(self, *, progress: Show | None = None, job: str = "py:score") -> Report:
         """Score live forecasts whose actuals arrived or changed."""
+        from fleet.scoring import score
+
         people = self.population()
         with self._driver(job, 1, progress) as driver, self._ledger(driver, people) as ledger:
             return score(driver, people, ledger)
@@ -160,10 +263,43 @@ class Fleet:
         job: str = "py:promote",
     ) -> Report:
         """Put the newest version of a recipe in charge of the selected assets."""
+        from fleet.champions import promote_by_hand
+
         self._known(recipe, self.config.recipes)
         people = self.population(select=select, where=where)
         with self._driver(job, 1, None) as driver, self._ledger(driver, people) as ledger:
             return promote_by_hand(driver, people, ledger, recipe=recipe, reason=reason, actor=actor)
+
+    def rollback(
+        self,
+        *,
+        to: str | None = None,
+        since: datetime | int | None = None,
+        select: Sequence[str] = (),
+        where: str | None = None,
+        reason: str = "rolled back",
+        actor: str = "",
+        job: str = "py:rollback",
+    ) -> Report:
+        """Put an earlier version in charge of the selected assets again: the one before, unless told which.
+
+        Args:
+            to: a version's id; its asset alone is meant.
+            since: undo what came in charge after this instant (aware), or after this snapshot.
+        """
+        from fleet.champions import owner_of, roll_back
+        from fleet.due import among
+
+        if to is not None and since is not None:
+            raise ConfigInvalid("a version and a time both say how far back", hint="name one of them")
+        people = self.population(select=select, where=where)
+        if to is not None:
+            owner = owner_of(self.store.snapshot(), to)
+            people = among(people, frozenset({owner}))
+            if not people.members:
+                raise NothingSelected(f"version {to} is of {owner}, which the selection leaves out")
+        with self._driver(job, 1, None) as driver, self._ledger(driver, people) as ledger:
+            return roll_back(driver, people, ledger, to=to, since=since, reason=reason, actor=actor)
 
     def leaderboard(
         self,
@@ -178,16 +314,22 @@ class Fleet:
         where: str | None = None,
     ) -> Leaderboard:
         """Which recipe is best over the fleet, on the points that all were judged on."""
+        from fleet.leaderboard import leaderboard
+        from fleet.overview import outdated
+
+        if since is not None and until is not None and since >= until:
+            raise ConfigInvalid(f"no day lies from {since} to before {until}", hint="the end is not included")
         groups, assets = None, None
-        if select or where or since or until or by not in (None, "asset", "lead"):
+        if select or where is not None or since or until or by not in (None, "asset", "lead"):
             people = self.population(select=select, where=where)
             if by not in (None, "asset", "lead") and not any(by in member.static for member in people.members):
                 known = sorted({"asset", "lead"}.union(*(member.static for member in people.members)))
                 raise ConfigInvalid(f"no asset has a column {by!r}{nearest(str(by), known)}")
             assets = {member.asset_id: member.config.timezone for member in people.members}
             groups = {member.asset_id: str(member.static.get(by or "", "")) for member in people.members}
-        return leaderboard(
-            self.store.snapshot(),
+        snapshot = self.store.snapshot()
+        board = leaderboard(
+            snapshot,
             recipes=self._shown(role),
             metrics=tuple(metrics or self.default_metrics()),
             sort_by=metrics[0] if metrics else self.config.promotion.metric,
@@ -199,9 +341,29 @@ class Fleet:
             since=since,
             until=until,
         )
+        if role == "live":
+            return board  # `score` follows every revision
+        old = outdated(snapshot, [*self.config.recipes])
+        return replace(board, outdated=len(old if assets is None else old & assets.keys()))
 
-    def worst(self, n: int = 10, *, metric: str | None = None, role: Role = "backtest") -> list[dict[str, Any]]:
+    def worst(
+        self,
+        n: int = 10,
+        *,
+        metric: str | None = None,
+        role: Role = "backtest",
+        select: Sequence[str] = (),
+        where: str | None = None,
+    ) -> list[dict[str, Any]]:
         """The assets with the highest error under the recipe in charge."""
+        from fleet.leaderboard import worst
+
+        if n < 1:
+            raise ConfigInvalid(f"n = {n}: accepted: a number from 1 up")
+        assets = None
+        if select or where is not None:
+            people = self.population(select=select, where=where)
+            assets = {member.asset_id: member.config.timezone for member in people.members}
         snapshot = self.store.snapshot()
         champions = {
             row["asset_id"]: row["recipe"] for row in snapshot.sql("select asset_id, recipe from champions").rows()
@@ -213,12 +375,45 @@ class Fleet:
             role=role,
             champions=champions,
             n=n,
+            assets=assets,
         )
 
-    def status(self) -> dict[str, Any]:
-        """How the fleet is, in one row: assets, champions, newest data and forecast, scores, the last jobs."""
+    def status(self, *, jobs: int = 5) -> dict[str, Any]:
+        """How the fleet is: assets and their states, champions, what failed and why, newest data, the last jobs."""
+        from fleet.overview import status
+
         snapshot = self.store.snapshot()
-        return {"name": self.config.fleet.name, "store": str(self.store.path), **snapshot.sql(STATUS).rows()[0]}
+        try:
+            people = self.population()
+        except NothingSelected:
+            people = None
+        found = status(snapshot, people, self.store.path, jobs=jobs)
+        return {"name": self.config.fleet.name, "store": str(self.store.path), **found}
+
+    def runs(
+        self,
+        *,
+        select: Sequence[str] = (),
+        where: str | None = None,
+        status: str | None = None,
+        recipe: str | None = None,
+        kind: str | None = None,
+        limit: int = 20,
+    ) -> list[dict[str, Any]]:
+        """The newest runs; of the assets that a selection names, with a status, a recipe, a kind."""
+        if limit < 1:
+            raise ConfigInvalid(f"limit = {limit}: accepted: a number from 1 up")
+        from fleet.overview import runs
+
+        return runs(
+            self.store.snapshot(), select=select, where=where, status=status, recipe=recipe, kind=kind, limit=limit
+        )
+
+    def scored_days(self, role: Role = "backtest") -> tuple[date, date] | None:
+        """The first and the last local day that was scored; None before any was."""
+        from fleet.overview import scored_days
+
+        return scored_days(self.store.snapshot(), role)
 
     def default_metrics(self) -> tuple[str, ...]:
         """What a leaderboard shows unless told: the promotion metric, the common errors, MASE by season."""
@@ -227,7 +422,31 @@ class Fleet:
 
     def population(self, *, select: Sequence[str] = (), where: str | None = None) -> Population:
         """The assets that a selection names, with their settings."""
+        from fleet.population import population
+
         return population(self.store.snapshot(), self.config, select=select, where=where)
+
+    def _due(
+        self, verb: Verb, select: Sequence[str], where: str | None, *, failed: bool, old: bool = False
+    ) -> Population:
+        """The selected assets; where rules of dueness are named, those of them that one holds for."""
+        from fleet.due import among, failing, stale
+
+        people = self.population(select=select, where=where)
+        if not (failed or old):
+            return people
+        snapshot = self.store.snapshot()
+        again = failing(snapshot, verb, tuple(self.config.recipes)) if failed else frozenset()
+        return among(people, again | (stale(snapshot, people) if old else frozenset()))
+
+    def _nothing(self, job: str, *, failed: bool, old: bool = False) -> Report:
+        """The report of a verb that nothing was due for."""
+        said = [
+            *(["no asset failed or fell back the last time"] if failed else []),
+            *(["no champion is stale"] if old else []),
+        ]
+        note = f"nothing is due: {', '.join(said)}"
+        return Report(job=job, slot=self.clock.now(), assets=0, notes=(note,))
 
     def _candidates(self, driver: Driver, names: Sequence[str] | None) -> Mapping[str, Recipe]:
         if names is not None and not names:
@@ -247,6 +466,8 @@ class Fleet:
     @contextmanager
     def _ledger(self, driver: Driver, people: Population, *, live: bool = False) -> Iterator[Ledger]:
         """The book of one verb; an error that stops the verb is written down before it goes on."""
+        from fleet.ledger import Ledger
+
         ledger = Ledger(
             self.store,
             clock=self.clock,
@@ -266,23 +487,25 @@ class Fleet:
     def _driver(self, job: str, workers: int | None, show: Show | None) -> Iterator[Driver]:
         if workers is not None and workers < 1:
             raise ConfigInvalid(f"workers = {workers}: accepted: a number from 1 up")
+        from fleet.driver import Driver
+        from store.environment import captured
+
         slot = self.clock.now()
-        with Driver(
-            store=self.store, config=self.config, clock=self.clock, show=show, job=job, slot=slot, workers=workers
-        ) as driver:
+        with (
+            showing.shown(job.rpartition(":")[2], show) as told,
+            Driver(
+                store=self.store,
+                config=self.config,
+                clock=self.clock,
+                show=told,
+                job=job,
+                slot=slot,
+                workers=workers,
+                keyring=self.keyring,
+                code_version=captured(self.config.folder).code_version or "",
+            ) as driver,
+        ):
             yield driver
 
-
-STATUS = """
-select (select count(*) from assets) as assets,
-       (select count(*) from champions where product = 'default') as champions,
-       (select count(distinct asset_id) from forecasts where role = 'fallback') as fell_back,
-       (select count(*) from actuals) as actuals,
-       (select max(valid_time) from actuals) as newest_actual,
-       (select count(*) from forecasts where role <> 'backtest') as forecast_steps,
-       (select max(issue_time) from forecasts where role <> 'backtest') as newest_issue,
-       (select max(day) from scores where role <> 'backtest') as newest_scored_day,
-       (select arg_max(job || ' ' || status, started_at) from job_runs) as last_job
-"""
 
 __all__: Sequence[str] = ("Fleet", "Outcome")

@@ -184,11 +184,14 @@ class History:
             issue: UTC microseconds.
             window_us: leave out what is older than this before the issue time.
         """
-        values, times = self.known_arrays(issue)
-        if window_us is not None:
-            first = int(np.searchsorted(calendar.micros(times), issue - window_us))
-            values, times = values[first:], times[first:]
-        return pd.Series(values, index=times, copy=False)
+        if not self._in_order:
+            values, times = self.known_arrays(issue)
+            first = 0 if window_us is None else int(np.searchsorted(times.asi8, issue - window_us))
+            return pd.Series(values[first:], index=times[first:], copy=False)
+        stop = int(np.searchsorted(self._available, issue, side="right"))
+        first = 0 if window_us is None else int(np.searchsorted(self.times.asi8[:stop], issue - window_us))
+        # A slice is a new index: a model that names it, or gives it a frequency, changes nothing for the next one.
+        return pd.Series(self.values[first:stop], index=self.times[first:stop], copy=False)
 
     def known_arrays(self, issue: int) -> tuple[FloatArray, pd.DatetimeIndex]:
         """(values, instants) of `known_at`, without the window."""

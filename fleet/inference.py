@@ -14,25 +14,27 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import pyarrow as pa
 
-from fleet import calendar
+from fleet import artefacts, calendar
 from fleet.driver import Driver
-from fleet.errors import ConfigInvalid
+from fleet.errors import ConfigInvalid, FleetError
 from fleet.issuing import issue_chunk, lost
 from fleet.judging import Finished
 from fleet.ledger import Ledger, last_failures
 from fleet.outcome import Cause, Failed, Outcome, Report
 from fleet.plan import Item, Link, Recipe
 from fleet.population import Loaded, Member, Population, peer_levels
-from fleet.recipes import LAST_RESORT, Gone, last_resort, stored_recipe
+from fleet.recipes import LAST_RESORT, Gone, Shelf, gone, last_resort, short_hash
 from store.clock import from_micros, to_micros
-from store.errors import StoreError
+from store.errors import TsfleetError
+from store.packs import Place
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
 
 # Of the champion's recipe the version in charge; for an issue in the past the newest that had not seen what came later.
 CHAMPIONS = """
-select v.asset_id, v.recipe, v.recipe_hash, v.version_id, v.run_id, v.sha256, r.params, 'champion' as role
+select v.asset_id, v.recipe, v.recipe_hash, v.version_id, v.run_id, v.codec, v.sha256, r.params,
+       json_extract_string(r.tags, '$.code') as code, 'champion' as role
 from champions c
 join versions v on v.asset_id = c.asset_id and v.product = c.product and v.recipe = c.recipe
 join runs r on r.run_id = v.run_id
@@ -41,7 +43,8 @@ where c.product = 'default' and r.train_end < i.issue
 qualify row_number() over (partition by c.asset_id order by (v.version_id = c.version_id) desc, v.version_id desc) = 1
 """
 FALLBACKS = """
-select v.asset_id, v.recipe, v.recipe_hash, v.version_id, v.run_id, v.sha256, r.params, 'fallback' as role
+select v.asset_id, v.recipe, v.recipe_hash, v.version_id, v.run_id, v.codec, v.sha256, r.params,
+       json_extract_string(r.tags, '$.code') as code, 'fallback' as role
 from versions v join runs r on r.run_id = v.run_id join issues i on i.asset_id = v.asset_id
 where v.product = 'default' and list_contains($names, v.recipe) and r.train_end < i.issue
 qualify row_number() over (partition by v.asset_id, v.recipe order by v.version_id desc) = 1
@@ -69,8 +72,8 @@ def forecast(
         reissue: issue again where there is a forecast already.
     """
     snapshot = driver.store.snapshot()
-    issues = _issues(people, issue_time)
-    there = set() if reissue or not issues else _issued(snapshot, issues.values())
+    issues = issue_times(people, issue_time)
+    there = set() if reissue or not issues else already_issued(snapshot, issues.values())
     versions, recipes = _versions(driver, snapshot, people, issues)
     blamed = {**last_failures(snapshot), **{row["asset_id"]: TOO_NEW for row in snapshot.sql(IN_CHARGE).rows()}}
     newcomers = {
@@ -123,18 +126,17 @@ def _is_silent(member: Member, issue: int, window_us: int | None) -> bool:
     return window_us is not None and member.data_end <= issue - window_us
 
 
-def _issues(people: Population, issue_time: datetime | None) -> dict[str, int]:
-    """Issue time of every asset; one without any row follows the newest of the others."""
+def issue_times(people: Population, issue_time: datetime | None) -> dict[str, int]:
+    """Issue time of every asset; one without any row follows the newest of the fleet."""
     if issue_time is not None:
         return dict.fromkeys((member.asset_id for member in people.members), calendar.instant(pd.Timestamp(issue_time)))
-    ends = {member.asset_id: member.data_end for member in people.members if member.data_end is not None}
-    if not ends:
+    if people.newest is None:
         raise ConfigInvalid("no asset has a single row, so there is no issue time", hint="name one with --issue-time")
-    newest = max(ends.values())
-    return {member.asset_id: ends.get(member.asset_id, newest) for member in people.members}
+    return {m.asset_id: people.newest if m.data_end is None else m.data_end for m in people.members}
 
 
-def _issued(snapshot: Snapshot, issues: Iterable[int]) -> set[tuple[str, int]]:
+def already_issued(snapshot: Snapshot, issues: Iterable[int]) -> set[tuple[str, int]]:
+    """The assets and issue times (UTC microseconds) that there is a forecast for, from the earliest of `issues` on."""
     since = pd.Timestamp(min(issues), unit="us", tz="UTC").to_pydatetime()
     table = snapshot.sql(ISSUED, {"since": since}).arrow()
     instants = calendar.micros(pd.DatetimeIndex(table["issue_time"].to_pandas()))
@@ -150,14 +152,34 @@ def _versions(
     tables = {"issues": pa.table({"asset_id": pa.array(list(issues), pa.string()), "issue": times})}
     champions = snapshot.sql(CHAMPIONS, None, tables).rows()
     rows = [*champions, *snapshot.sql(FALLBACKS, {"names": names}, tables).rows()]
+    places = driver.store.places(row["sha256"] for row in rows)
     versions: dict[str, list[Mapping[str, Any]]] = {member.asset_id: [] for member in people.members}
-    recipes: dict[str, Recipe] = {LAST_RESORT: last_resort(), **{name: driver.recipe(name) for name in names}}
+    recipes: dict[str, Recipe] = {LAST_RESORT: last_resort(), **{name: _today(driver, name) for name in names}}
+    shelf = _shelf(driver)
     for row in rows:
         if row["asset_id"] in versions:
-            versions[row["asset_id"]].append(row)
+            versions[row["asset_id"]].append({**row, "place": places.get(row["sha256"])})
             if _key(row) not in recipes:
-                recipes[_key(row)] = stored_recipe(row["recipe"], row["recipe_hash"], row["params"])
+                recipes[_key(row)] = shelf.recipe(row)
     return versions, recipes
+
+
+def _shelf(driver: Driver) -> Shelf:
+    return Shelf(
+        read=driver.store.blob,
+        keyring=driver.keyring,
+        trusting=driver.config.fleet.trust_pickles,
+        folder=driver.config.folder,
+        today=lambda name: _today(driver, name) if name in driver.config.recipes else None,
+    )
+
+
+def _today(driver: Driver, name: str) -> Recipe:
+    """A recipe as it is configured; one that cannot be made is no reason to leave other assets without a forecast."""
+    try:
+        return driver.recipe(name)
+    except FleetError as error:
+        return gone(driver.config.recipe(name), error, "", "")
 
 
 def _chain(
@@ -170,7 +192,7 @@ def _chain(
     for name in member.config.train.fallback:
         if champion is not None and champion["recipe"] == name:
             continue
-        if not driver.recipe(name).learns:
+        if not recipes[name].learns:
             links.append(Link(recipe=name, role="fallback", version_id="", run_id="", blob=None))
         elif name in trained:
             links.append(_stored(driver, trained[name], recipes))
@@ -178,19 +200,30 @@ def _chain(
 
 
 def _stored(driver: Driver, row: Mapping[str, Any], recipes: dict[str, Recipe]) -> Link:
-    """The link of a stored version; one whose blob is damaged fails where it is used, and the asset falls back."""
-    recipe, blob = _key(row), None
+    """The link of a stored version; one that may not be loaded fails where it is used, and the asset falls back."""
+    recipe, codec = _key(row), row["codec"]
+    blob: bytes | Place | None = None
     try:
-        blob = driver.store.blob(row["sha256"]) if recipes[recipe].learns else b""
-    except StoreError as error:
-        recipe = f"{recipe}@{row['version_id']}"
+        if not recipes[recipe].learns:
+            blob = b""
+        elif row["place"] is not None and not artefacts.runs_code(codec):
+            blob = row["place"]
+        elif not isinstance(recipes[recipe].forecaster, Gone):
+            stored = driver.store.blob(row["sha256"])
+            found = _shelf(driver).opened(stored, row["codec"], row["recipe_hash"])
+            blob, codec = found.payload, found.codec
+    except TsfleetError as error:
+        recipe = f"{recipe}#{short_hash(error.message)}"
         recipes[recipe] = replace(recipes[_key(row)], forecaster=Gone(error))
-    return Link(recipe=recipe, role=row["role"], version_id=row["version_id"], run_id=row["run_id"], blob=blob)
+    return Link(
+        recipe=recipe, role=row["role"], version_id=row["version_id"], run_id=row["run_id"], blob=blob, codec=codec
+    )
 
 
 def _key(row: Mapping[str, Any]) -> str:
     """A version runs with the definition it was trained with, whatever the configuration says today."""
-    return f"{row['recipe']}@{row['recipe_hash']}"
+    code = f"/{row['code'][:8]}" if row["code"] else ""
+    return f"{row['recipe']}@{row['recipe_hash']}{code}"
 
 
 def _outcomes(chunk: Sequence[Item], finished: Finished, blamed: Mapping[str, Failed]) -> list[Outcome]:

@@ -6,8 +6,9 @@ commits.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -19,12 +20,13 @@ import pyarrow as pa
 
 from fleet import calendar, cells, checks, rows
 from fleet.engines import Mark
-from fleet.errors import NoData, TooShort, Unsaveable
+from fleet.errors import NoData, TooShort
 from fleet.forecaster import Fitted
 from fleet.frames import History
 from fleet.metrics import evaluate, parse
 from fleet.origins import origins
-from fleet.outcome import Failed, attempt
+from fleet.outcome import Failed, attempt_part
+from fleet.own import check_keepable
 from fleet.plan import Context, Item, Recipe, Settings
 from fleet.rows import Block
 from fleet.task import FloatArray, IntArray
@@ -54,14 +56,14 @@ def judge_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished
         started = time.perf_counter()
         settings = context.settings[item.settings]
         history = context.history(item.asset, settings)
-        issues = _issues(history.last_reading_end, settings)
+        issues = issues_of(history.last_reading_end, settings)
         if len(issues):
             scales += scale_rows(item.asset.asset_id, settings, history, issues[0])
         for part, (name, fingerprint) in enumerate(zip(item.recipes, item.fingerprints, strict=True)):
             mark(place, part)
             run = run_row(context, item, context.recipes[name], "backtest", fingerprint)
             clock = time.perf_counter()
-            done = attempt(_judged, context, item, context.recipes[name], history, issues, run["run_id"])
+            done = attempt_part(_judged, context, item, context.recipes[name], history, issues, run["run_id"])
             if isinstance(done, Failed):
                 failures.append((item.asset.asset_id, name, done))
                 run |= {"status": "failed", "error_code": done.code, "error": done.error}
@@ -109,7 +111,7 @@ def _metric_rows(context: Context, scores: pa.Table, recipes: Mapping[str, Recip
 
 
 @lru_cache(maxsize=4096)
-def _issues(end: int | None, settings: Settings) -> tuple[int, ...]:
+def issues_of(end: int | None, settings: Settings) -> tuple[int, ...]:
     """The origins of an asset whose data end there; UTC microseconds."""
     cut = settings.judgement
     if end is None or cut is None:
@@ -138,7 +140,8 @@ def _judged(
         task = settings.task(target, item.asset.static)
         if fitted is None or (settings.judgement and settings.judgement.refit):
             fitted = recipe.forecaster.fit(y, X, task)
-            keepable(recipe, fitted)
+            if not trained:
+                check_keepable(recipe.forecaster, fitted, y, context.no_pickles)
             trained = trained or {"train_start": y.index[0], "train_end": y.index[-1]}
         checked.append(checks.check_output(fitted.predict(y, X, task), task))
         targets.append(target)
@@ -186,20 +189,6 @@ def _joined_quantiles(checked: Sequence[checks.Checked]) -> dict[float, FloatArr
     return {level: np.concatenate([f.quantiles[level] for f in checked]) for level in checked[0].quantiles}
 
 
-def keepable(recipe: Recipe, fitted: Fitted) -> Callable[[], bytes]:
-    """What saves a fitted model. One that could not be kept or read again is refused before it is judged.
-
-    Raises:
-        Unsaveable: it has no save, or its definition no load.
-    """
-    save: Callable[[], bytes] | None = getattr(fitted, "save", None)
-    if save is None:
-        raise Unsaveable(f"{type(fitted).__name__} has no save() -> bytes, so it cannot be kept")
-    if not hasattr(recipe.forecaster, "load"):
-        raise Unsaveable(f"{type(recipe.forecaster).__name__} has no load(blob), so what it saves cannot be used")
-    return save
-
-
 def capacity_at(item: Item, valid: IntArray) -> FloatArray | None:
     """(rows,) the asset's capacity at each instant (UTC microseconds), NaN where unknown; None where it never was."""
     if not item.asset.capacities:
@@ -234,7 +223,11 @@ def _or_none(value: float) -> float | None:
 
 def run_row(context: Context, item: Item, recipe: Recipe, kind: str, fingerprint: str) -> dict[str, Any]:
     """The `runs` row of a run that begins now."""
-    foresight = any(covariate.foresight for covariate in recipe.sees(item.asset.covariates))
+    tags: dict[str, Any] = {}
+    if any(covariate.foresight for covariate in recipe.sees(item.asset.covariates)):
+        tags["perfect_foresight"] = True
+    if kind == "train" and recipe.code:
+        tags["code"] = recipe.code
     return {
         "run_id": new_id(),
         "asset_id": item.asset.asset_id,
@@ -247,7 +240,7 @@ def run_row(context: Context, item: Item, recipe: Recipe, kind: str, fingerprint
         "status": "ok",
         "started_at": context.clock.now(),
         "params": recipe.params,
-        "tags": '{"perfect_foresight": true}' if foresight else None,
+        "tags": json.dumps(tags) if tags else None,
         "data_version": context.snapshot,
         "code_version": context.code_version,
         "fingerprint": fingerprint,

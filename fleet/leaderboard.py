@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -16,19 +16,32 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fleet import cards
+from fleet.cells import LEAD_BUCKETS
 from fleet.comparison import Role, Sums, compared, measured
+from fleet.errors import MetricUnknown
 from fleet.metrics import evaluate, loss, parse
 
 if TYPE_CHECKING:
     import pandas as pd
+    from plotly.graph_objects import Figure
 
     from store.reading import Snapshot
 
 Average = Literal["mean", "median", "micro"]
 By = Literal["asset", "lead"]
 Groups = Mapping[str, str]
+FloatArray = npt.NDArray[np.float64]
 
 LIBRARIES = "select recipe, recipe_hash, max(library) as library from runs group by recipe, recipe_hash"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spread:
+    """What one row averages: its assets, and every metric of each of them, NaN where it is undefined."""
+
+    assets: tuple[str, ...]
+    values: Mapping[str, FloatArray]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +51,10 @@ class Leaderboard:
     Args:
         columns: in order.
         paired: whether all recipes stand for the same assets and points.
+        outdated: assets of which a judged reading was revised after the judgement.
+        by: what the rows are grouped by, beside the recipe.
+        unit: of the assets, where all have the same.
+        spreads: by recipe and group what the row averages.
     """
 
     columns: tuple[str, ...]
@@ -46,6 +63,10 @@ class Leaderboard:
     average: str
     metric: str
     paired: bool
+    outdated: int = 0
+    by: str | None = None
+    unit: str = ""
+    spreads: Mapping[tuple[str, str], Spread] = field(default_factory=dict, repr=False, compare=False)
 
     def rows(self) -> list[dict[str, Any]]:
         """One dict for each recipe (and group); an undefined metric is None."""
@@ -63,6 +84,36 @@ class Leaderboard:
     def __repr__(self) -> str:
         best = self.table[0]["recipe"] if self.table else "nothing judged yet"
         return f"Leaderboard({self.role}, {len(self.table)} rows, {self.average} {self.metric}, best: {best})"
+
+    def _repr_html_(self) -> str:
+        return cards.leaderboard_card(self)
+
+    def plot(self, metric: str | None = None) -> Figure:
+        """The metric of every recipe, with its spread over assets; along the leads or groups where there are any.
+
+        Args:
+            metric: one of the columns; None is the one that orders the rows.
+        """
+        from fleet import plots
+
+        return plots.leaderboard(self, self._column(metric))
+
+    def plot_distribution(self, metric: str | None = None) -> Figure:
+        """How the metric is spread over the assets, a box and a histogram for each recipe.
+
+        Args:
+            metric: one of the columns; None is the one that orders the rows.
+        """
+        from fleet import plots
+
+        return plots.distribution(self, self._column(metric))
+
+    def _column(self, metric: str | None) -> str:
+        name = metric or self.metric
+        known = self.columns[self.columns.index("perfect_foresight") + 1 :]
+        if name not in known:
+            raise MetricUnknown(f"this leaderboard has no {name}", hint=f"it has {', '.join(known)}")
+        return name
 
 
 def leaderboard(
@@ -104,9 +155,11 @@ def leaderboard(
     )
     values = {name: measured(snapshot, sums, parse(name), product=product) for name in names}
     micro = average == "micro"
+    units = snapshot.sql("select distinct unit from assets limit 2").rows()
     libraries = {(row["recipe"], row["recipe_hash"]): row["library"] for row in snapshot.sql(LIBRARIES).rows()}
     label = _labels(sums, by, groups)
     table = []
+    spreads: dict[tuple[str, str], Spread] = {}
     places: dict[tuple[str, str], list[int]] = {}
     for place, key in enumerate(zip(sums.recipe, label, strict=True)):
         places.setdefault(key, []).append(place)
@@ -121,6 +174,9 @@ def leaderboard(
             "undefined": int(np.isnan(values[sort_by][mine]).sum()),
             "perfect_foresight": bool(sums.foresight[mine].any()),
         }
+        spreads[recipe, group] = Spread(
+            assets=tuple(sums.asset[mine]), values={name: values[name][mine] for name in names}
+        )
         for name in names:
             row[name] = _micro(sums, mine, name) if micro else _average(values[name][mine], average)
         table.append(row)
@@ -145,6 +201,9 @@ def leaderboard(
         average=average,
         metric=sort_by,
         paired=sums.paired,
+        by=by,
+        unit=(units[0]["unit"] or "") if len(units) == 1 else "",
+        spreads=spreads,
     )
 
 
@@ -157,14 +216,16 @@ def worst(
     champions: Mapping[str, str],
     n: int,
     product: str = "default",
+    assets: Mapping[str, str] | None = None,
 ) -> list[dict[str, Any]]:
     """The assets with the highest error, each with the recipe in charge (the best judged one where none is).
 
     Args:
         champions: asset to the recipe in charge.
         n: rows at most.
+        assets: only these; asset to its zone.
     """
-    sums = compared(snapshot, role=role, recipes=recipes, product=product, across="asset")
+    sums = compared(snapshot, role=role, recipes=recipes, product=product, assets=assets, across="asset")
     values = measured(snapshot, sums, parse(metric), product=product)
     chosen: dict[str, dict[str, Any]] = {}
     for asset, recipe, value, points in zip(sums.asset, sums.recipe, values, sums.columns["n"], strict=True):
@@ -212,7 +273,8 @@ def _micro(sums: Sums, mine: list[int], name: str) -> float | None:
 def _rank(row: Mapping[str, Any], sort_by: str, by: str | None) -> tuple[Any, ...]:
     value = row[sort_by]
     group = str(row[by]) if by else ""
-    return (group, value is None, 0.0 if value is None else _badness(value, sort_by), row["recipe"])
+    place = LEAD_BUCKETS.index(group) if by == "lead" and group in LEAD_BUCKETS else 0
+    return (place, group, value is None, 0.0 if value is None else _badness(value, sort_by), row["recipe"])
 
 
 def _badness(value: float, metric: str) -> float:

@@ -13,6 +13,7 @@ from fleet.forecaster import Forecaster
 from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame
 from fleet.task import Task
 from store.clock import Clock
+from store.packs import Place
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,12 +22,13 @@ class Recipe:
 
     Args:
         name: the name in the configuration.
-        recipe_hash: its identity: adapter, options, features, covariates.
+        recipe_hash: its identity: adapter, options, features, covariates, the text of a user's code.
         adapter: the adapter's name, which rebuilds the forecaster where a version is loaded.
         forecaster: the adapter with its options.
         library: distribution that does the arithmetic, with its version.
         covariates: names of the covariates it may see; None is all that are declared, () none.
         params: the options as JSON, for the runs table.
+        code: SHA-256 of the blob that keeps the user's code, for the runs that train; empty when there is none.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Recipe:
     library_version: str
     covariates: tuple[str, ...] | None
     params: str
+    code: str = ""
 
     @property
     def light(self) -> bool:
@@ -142,6 +145,7 @@ class Context:
         settings: referred to by index from the items.
         snapshot: the data version the panels were read at.
         batch_id: groups the runs of one verb.
+        no_pickles: why no model may be kept as a pickle; empty where it may.
     """
 
     panel: Panel
@@ -152,6 +156,7 @@ class Context:
     batch_id: str
     clock: Clock
     code_version: str = ""
+    no_pickles: str = ""
 
     def history(self, asset: AssetRows, settings: Settings) -> History:
         """One asset's series on its grid."""
@@ -187,14 +192,17 @@ class Link:
 
     Args:
         recipe: name in the context's recipes.
-        blob: the fitted model as saved; None fits on the spot (a recipe that learns nothing).
+        blob: the fitted model as saved, out of its envelope, or where it lies in the store, for the worker to read;
+            None fits on the spot (a recipe that learns nothing).
+        codec: the form of the blob.
     """
 
     recipe: str
     role: str
     version_id: str
     run_id: str
-    blob: bytes | None
+    blob: bytes | Place | None
+    codec: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

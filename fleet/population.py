@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -89,22 +89,34 @@ class Member:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Population:
-    """The assets of a verb, sorted by id, and the distinct settings they refer to."""
+    """The assets of a verb, sorted by id, and the distinct settings they refer to.
+
+    Args:
+        newest: end of the data of the whole fleet, selected or not; UTC microseconds, None without a row.
+    """
 
     members: tuple[Member, ...]
     settings: tuple[Settings, ...]
+    newest: int | None = None
 
 
 def population(snapshot: Snapshot, config: FleetConfig, *, select: Sequence[str], where: str | None) -> Population:
     """The assets that match any glob of `select` and the SQL predicate `where` over `assets`.
 
+    Args:
+        select: globs; a single text is one.
+
     Raises:
+        ConfigInvalid: `where` is empty.
         NothingSelected: the selection matches no asset, or the store holds none.
     """
+    if where is not None and not where.strip():
+        raise ConfigInvalid("where is empty", hint="leave it out for all assets, or say for example: kind = 'large'")
     found = snapshot.sql(SUMMARY).rows()
     if not found:
         raise NothingSelected("the store holds no asset", hint="tsfleet ingest brings them in")
-    wanted = _wanted(snapshot, [row["asset_id"] for row in found], select, where)
+    globs = (select,) if isinstance(select, str) else select
+    wanted = _wanted(snapshot, [row["asset_id"] for row in found], globs, where)
     capacities = _capacities(snapshot)
     settings: dict[Settings, int] = {}
     members = []
@@ -126,7 +138,15 @@ def population(snapshot: Snapshot, config: FleetConfig, *, select: Sequence[str]
                 capacities=capacities.get(row["asset_id"], ()),
             )
         )
-    return Population(members=tuple(members), settings=tuple(settings))
+    return Population(members=tuple(members), settings=tuple(settings), newest=_newest(found, config))
+
+
+def _newest(found: Sequence[Mapping[str, Any]], config: FleetConfig) -> int | None:
+    ends = {row["last_reading"] or row["last_row"]: row for row in found}
+    last = max((moment for moment in ends if moment is not None), default=None)
+    if last is None:
+        return None
+    return _data_end(last, config.for_asset(ends[last]["asset_id"], json.loads(ends[last]["register"])))
 
 
 def _capacities(snapshot: Snapshot) -> dict[str, tuple[tuple[int, float], ...]]:

@@ -1,7 +1,8 @@
 """From an adapter's name and a recipe's options to a forecaster, and to the hash that is the recipe's identity.
 
 Adapters are named here and imported when asked for; their libraries later still. A user's own model is named
-``module:Name``: a class whose fields or arguments are the options, or a plain function ``f(y, X, task)``.
+``module:Name``: a class whose fields or arguments are the options, or a plain function ``f(y, X, task)``. Where its
+module lies beside fleet.toml it is run from the text of a package, which is what the hash speaks of.
 """
 
 from __future__ import annotations
@@ -12,18 +13,22 @@ import hashlib
 import importlib
 import inspect
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
 from dataclasses import dataclass
-from functools import cache
-from importlib import metadata
 from pathlib import Path
+from types import TracebackType
 from typing import Any, ClassVar
 
 import pandas as pd
 
-from fleet.errors import AdapterMissing, ConfigInvalid, FleetError
+from fleet import libraries
+from fleet.errors import AdapterMissing, ConfigInvalid, FleetError, ModelBroken
 from fleet.forecaster import Fitted, Forecaster
+from fleet.packages import Package
 from fleet.task import FloatArray, Task
+from store.errors import TsfleetError
 
 ADAPTERS: dict[str, str] = {
     "naive": "fleet.adapters.naive:Naive",
@@ -35,13 +40,16 @@ ADAPTERS: dict[str, str] = {
 }
 
 
-def build(adapter: str, options: Mapping[str, object]) -> Forecaster:
+def build(adapter: str, options: Mapping[str, object], package: Package | None = None) -> Forecaster:
     """The forecaster of a recipe, its options checked.
+
+    Args:
+        package: the user's code, when the adapter is of it.
 
     >>> build("seasonal_naive", {"season": 168})
     SeasonalNaive(season=168)
     """
-    kind = _found(adapter)
+    kind = named(adapter, package)
     accepted = _accepted(kind)
     for name in options:
         if accepted is not None and name not in accepted:
@@ -50,36 +58,85 @@ def build(adapter: str, options: Mapping[str, object]) -> Forecaster:
         return Function(name=adapter, call=kind, options=dict(options))
     if dataclasses.is_dataclass(kind):
         return _validated(adapter, kind, options)
-    try:
-        made = kind(**options)
-    except (TypeError, ValueError) as error:
-        raise ConfigInvalid(f"{adapter}: {error}") from error
-    if not isinstance(made, Forecaster):
-        raise ConfigInvalid(f"{adapter}: {type(made).__name__} has no method fit(y, X, task)")
-    return made
+    with UserCode(adapter):
+        try:
+            made = kind(**options)
+        except (TypeError, ValueError) as error:
+            raise ConfigInvalid(f"{adapter}: {error}") from error
+    return forecaster_from(made, adapter)
 
 
-def recipe_hash(adapter: str, options: Mapping[str, object]) -> str:
-    """The identity of a recipe: the class, its revision (a user's: the text of its file), every option and default.
+def forecaster_from(thing: Any, name: str) -> Forecaster:
+    """An object of a user's as a forecaster: an instance with fit, a class that needs no argument, a function."""
+    if inspect.isclass(thing):
+        with UserCode(name):
+            try:
+                thing = thing()
+            except TypeError as error:
+                raise ConfigInvalid(f"{name}: {error}", hint="give an instance") from error
+    if isinstance(thing, Forecaster):
+        return thing
+    if not callable(thing):
+        raise ConfigInvalid(f"{name}: {type(thing).__name__} has no method fit(y, X, task)")
+    return Function(name=name, call=thing, options={})
+
+
+def adapter_of(thing: object) -> str | None:
+    """The name of the house adapter that an object is an instance of; its fields are then a recipe's options.
+
+    >>> adapter_of(build("naive", {})), adapter_of(print)
+    ('naive', None)
+    """
+    place = f"{type(thing).__module__}:{type(thing).__qualname__}"
+    return next((name for name, home in ADAPTERS.items() if home == place), None)
+
+
+def recipe_hash(
+    adapter: str,
+    options: Mapping[str, object],
+    package: Package | None = None,
+    before: str | None = None,
+    after: str | None = None,
+) -> str:
+    """The identity of a recipe: the class, its revision (a user's: the text of its code), every option and default.
+
+    Args:
+        package: the user's code that the adapter, `before` or `after` are of.
+        before, after: the functions around the model, as ``module:function``.
 
     >>> recipe_hash("seasonal_naive", {}) == recipe_hash("seasonal_naive", {"season": None})
     True
     >>> recipe_hash("seasonal_naive", {"season": 24}) == recipe_hash("seasonal_naive", {"season": 168})
     False
     """
-    kind = _found(adapter)
-    forecaster = build(adapter, options)
+    kind = named(adapter, package)
+    forecaster = build(adapter, options, package)
     if not isinstance(forecaster, Function) and dataclasses.is_dataclass(forecaster):
         options = {f.name: getattr(forecaster, f.name) for f in dataclasses.fields(forecaster)}
-    identity = {"adapter": ADAPTERS.get(adapter, adapter), "code": _code_of(kind), "options": options}
+    identity = {"adapter": ADAPTERS.get(adapter, adapter), "code": _code_of(adapter, kind, package), "options": options}
+    for key, step in (("before", before), ("after", after)):
+        if step is not None:
+            identity[key] = [step, _code_of(step, named(step, package), package)]
     text = json.dumps(identity, sort_keys=True, separators=(",", ":"), default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def library_of(forecaster: Forecaster) -> str:
+    """The distribution that does the arithmetic; that of the estimator where an adapter takes any.
+
+    >>> library_of(build("sklearn", {})), library_of(build("naive", {}))
+    ('scikit-learn', 'tsfleet')
+    """
+    estimator = getattr(forecaster, "estimator", None)
+    if isinstance(estimator, str) and (found := libraries.distribution_of(estimator.partition(".")[0])):
+        return found
+    return str(getattr(forecaster, "library", "custom"))
+
+
 def library_version(forecaster: Forecaster) -> str:
     """The version of the library behind a forecaster; empty when it is not installed or not named."""
-    library = getattr(forecaster, "library", "custom")
-    return "" if library == "custom" else _version_of(library)
+    library = library_of(forecaster)
+    return "" if library == "custom" else libraries.version_of(library)
 
 
 def nearest(name: str, accepted: Iterable[str]) -> str:
@@ -128,24 +185,60 @@ class Function:
         return None
 
 
-def _found(adapter: str) -> Any:
-    """The class or function an adapter's name stands for."""
-    place = ADAPTERS.get(adapter, adapter)
-    module, colon, name = place.partition(":")
+def named(place: str, package: Package | None = None) -> Any:
+    """The class or function that an adapter's name or ``module:Name`` stands for.
+
+    Args:
+        package: looked into first.
+
+    Raises:
+        ConfigInvalid: there is no such name.
+        ModelBroken: its module does not run.
+        AdapterMissing: something that the module imports is not installed.
+    """
+    module, colon, name = ADAPTERS.get(place, place).partition(":")
     if not colon:
-        raise ConfigInvalid(f"{adapter}: unknown adapter{nearest(adapter, ADAPTERS)}", hint="your own is `module:Name`")
+        raise ConfigInvalid(f"{place}: unknown adapter{nearest(place, ADAPTERS)}", hint="your own is `module:Name`")
+    inside = package is not None and package.find(module) is not None
     try:
-        return getattr(importlib.import_module(module), name)
+        with UserCode(place):
+            home = package.load(module) if package is not None and inside else importlib.import_module(module)
     except ModuleNotFoundError as error:
         mine = error.name == module.partition(".")[0]
         hint = f"is {module}.py beside fleet.toml?" if mine else f"pip install {error.name}"
-        raise AdapterMissing(f"{adapter}: {error}", hint=hint) from error
+        raise AdapterMissing(f"{place}: {error}", hint=hint) from error
     except SyntaxError as error:
-        raise ConfigInvalid(f"{adapter}: {error.msg} in line {error.lineno} of {error.filename}") from error
+        raise ModelBroken(f"{place}: {error.msg} in line {error.lineno} of {error.filename}") from error
     except (ImportError, OSError) as error:
-        raise AdapterMissing(f"{adapter}: {error}", hint=f"mend what {module}.py imports") from error
+        raise AdapterMissing(f"{place}: {error}", hint=f"mend what {module}.py imports") from error
+    try:
+        return getattr(home, name)
     except AttributeError as error:
-        raise ConfigInvalid(f"{adapter}: {error}") from error
+        there = [key for key, value in vars(home).items() if callable(value) and not key.startswith("_")]
+        raise ConfigInvalid(f"{place}: {module} has no attribute {name!r}{nearest(name, there)}") from error
+
+
+class UserCode:
+    """What a user's code raises when it is made ready becomes one line; the traceback stays as its cause.
+
+    An exit too: it was asked for a model. What imports raise passes through, an interrupt stays one. What it prints
+    goes to stderr, since stdout is for data.
+    """
+
+    def __init__(self, place: str, *, but: type[BaseException] = TsfleetError) -> None:
+        self._place, self._but = place, but
+        self._quiet = redirect_stdout(sys.stderr)
+
+    def __enter__(self) -> None:
+        self._quiet.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._quiet.__exit__(kind, error, trace)
+        told = isinstance(error, ImportError | OSError | SyntaxError | TsfleetError | self._but)
+        if isinstance(error, Exception | SystemExit) and not told:
+            raise ModelBroken(f"{self._place} raised {type(error).__name__}: {error}") from error
 
 
 def _accepted(kind: Any) -> tuple[str, ...] | None:
@@ -164,8 +257,9 @@ def _validated(adapter: str, kind: type[Any], options: Mapping[str, object]) -> 
     from pydantic_core import to_json
 
     try:
-        # Through JSON, where strict means what a reader of TOML expects: a list is a tuple, "24" is no number.
-        made: Forecaster = TypeAdapter(kind).validate_json(to_json(dict(options)), strict=True)
+        with UserCode(adapter, but=ValidationError):
+            # Through JSON, where strict means what a reader of TOML expects: a list is a tuple, "24" is no number.
+            made: Forecaster = TypeAdapter(kind).validate_json(to_json(dict(options)), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in first["loc"]).lstrip(".")
@@ -175,10 +269,12 @@ def _validated(adapter: str, kind: type[Any], options: Mapping[str, object]) -> 
     return made
 
 
-def _code_of(kind: Any) -> object:
-    """What changes when the arithmetic does: our revision number, or the text of the file a user's model stands in."""
-    if kind.__module__.startswith("fleet.adapters."):
+def _code_of(place: str, kind: Any, package: Package | None) -> object:
+    """What changes when the arithmetic does: our revision number, or the text that a user's model is made of."""
+    if place in ADAPTERS or kind.__module__.startswith("fleet.adapters."):
         return kind.revision
+    if package is not None and package.find(place.partition(":")[0]) is not None:
+        return package.digest
     try:
         return hashlib.sha256(Path(inspect.getfile(kind)).read_bytes()).hexdigest()
     except (OSError, TypeError) as error:
@@ -191,11 +287,3 @@ def _plain(value: object) -> object:
     if isinstance(value, set | frozenset):
         return sorted(value)
     return repr(value)
-
-
-@cache
-def _version_of(library: str) -> str:
-    try:
-        return metadata.version(library)
-    except metadata.PackageNotFoundError:
-        return ""

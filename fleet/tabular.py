@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -18,36 +19,52 @@ from fleet import calendar, features
 from fleet.alignment import steps_after
 from fleet.errors import CovariateMissing, TooShort
 from fleet.forecaster import readings
-from fleet.task import FloatArray, Task
+from fleet.task import FloatArray, IntArray, Task
 
 MIN_ROWS = 20
 _TRIES = 4
 
 
-def features_of(
-    task_seasons: tuple[int, ...],
-    *,
-    lags: tuple[int, ...] | None,
-    rolling: tuple[str, ...] | None,
-    calendar: tuple[str, ...],
-    country: str | None,
-    covariate_lags: tuple[int, ...],
-) -> features.Features:
-    """The features of a recipe; what it leaves open follows the seasons.
+@dataclass(frozen=True, kw_only=True)
+class Tabular:
+    """The options that every model on a table of features shares; its adapter is a subclass with those of its own.
 
-    >>> features_of((24,), lags=None, rolling=None, calendar=(), country=None, covariate_lags=(0,)).lags
+    Args:
+        lags: of the series, in steps; by default the task's seasons, one step more, and twice the first.
+        rolling: windows such as ``mean_24``; by default the mean of the first season.
+        calendar: features of the local clock.
+        country: ISO code for the calendar feature ``holiday``.
+        covariate_lags: of every covariate, in steps; 0 is the step itself, or the newest day known of what is observed.
+
+    >>> Tabular().features_for((24,)).lags
     (24, 25, 48)
     """
-    season = task_seasons[0] if task_seasons else 1
-    usual = sorted({lag for s in task_seasons for lag in (s, s + 1)} | {2 * season}) if task_seasons else [1, 2, 3]
-    smooth = (f"mean_{season}",) if season > 1 else ()
-    return features.Features(
-        lags=tuple(usual) if lags is None else lags,
-        rolling=smooth if rolling is None else rolling,
-        calendar=calendar,
-        country=country,
-        covariate_lags=covariate_lags,
-    )
+
+    lags: tuple[int, ...] | None = None
+    rolling: tuple[str, ...] | None = None
+    calendar: tuple[str, ...] = ("hour", "dayofweek")
+    country: str | None = None
+    covariate_lags: tuple[int, ...] = (0,)
+
+    def __post_init__(self) -> None:
+        self.features_for(())
+
+    @property
+    def uses_covariates(self) -> bool:
+        return True
+
+    def features_for(self, seasons: tuple[int, ...]) -> features.Features:
+        """The features of the recipe; what it leaves open follows the seasons."""
+        season = seasons[0] if seasons else 1
+        usual = sorted({lag for s in seasons for lag in (s, s + 1)} | {2 * season}) if seasons else [1, 2, 3]
+        smooth = (f"mean_{season}",) if season > 1 else ()
+        return features.Features(
+            lags=tuple(usual) if self.lags is None else self.lags,
+            rolling=smooth if self.rolling is None else self.rolling,
+            calendar=self.calendar,
+            country=self.country,
+            covariate_lags=self.covariate_lags,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,29 +86,33 @@ class Columns:
     whole: tuple[str, ...] = ()
 
     def table(
-        self, y: pd.Series[float], X: pd.DataFrame | None, at: pd.DatetimeIndex, task: Task, *, reach: int
-    ) -> pd.DataFrame:
-        """One row for each step; ``reach`` is how far the last of them lies behind the last known step."""
+        self, y: pd.Series[float], X: pd.DataFrame | None, at: IntArray, task: Task, *, reach: int
+    ) -> dict[str, FloatArray]:
+        """The columns, one value for each step.
+
+        Args:
+            at: the steps, UTC microseconds.
+            reach: how far the last of them lies behind the last known step.
+        """
         seen = self._seen(X)
-
-        def designed(farthest: int) -> pd.DataFrame:
-            return features.design(
-                y, seen, at, self.features, farthest=farthest, freq=task.freq, tz=task.tz, past=self.past
-            )
-
-        table = designed(self.farthest)
+        step = {"freq": task.freq, "tz": task.tz}
+        found = features.design(y, seen, at, self.features, farthest=self.farthest, past=self.past, **step)
         if reach > self.farthest and self.features.rolling:
-            later = designed(reach)
-            for name in self.features.rolling:
-                table[name] = table[name].fillna(later[name])
+            windows = features.Features(rolling=self.features.rolling)
+            later = features.design(y, None, at, windows, farthest=reach, **step)
+            for name, column in later.items():
+                found[name] = np.where(np.isnan(found[name]), column, found[name])
+        times, values = features.instants_of(y), _floats(y)
         for lag in self.features.lags:
-            _bridge(table, f"lag_{lag}", y, lag, task)
-        if seen is not None:
+            _bridge(found, f"lag_{lag}", values, times, at, lag, task)
+        if seen is not None and self.past:
+            times = features.instants_of(seen)
             for name in self.past:
+                values = _floats(seen[name])
                 for lag in self.features.covariate_lags:
                     moved = features.known_lag(lag, self.farthest, task.freq)
-                    _bridge(table, f"x_{name}_lag_{moved}", seen[name], moved, task)
-        return table
+                    _bridge(found, f"x_{name}_lag_{moved}", values, times, at, moved, task)
+        return found
 
     def _seen(self, X: pd.DataFrame | None) -> pd.DataFrame | None:
         if not self.covariates:
@@ -105,14 +126,16 @@ class Columns:
         """(horizon, columns) the table of a task's target; refused where a column lacks what training never lacked."""
         readings(y)
         reach = int(steps_after(y.index[-1], task)[-1])
-        table = self.table(y, X, task.target, task, reach=reach)
-        for name in self.whole:
-            missing = int(table[name].isna().sum())
-            if missing and name.startswith("x_"):
-                raise CovariateMissing(f"the column {name} is not known for {missing} of {task.horizon} steps")
-            if missing:
-                raise TooShort(f"{name} lacks a reading for {missing} of {task.horizon} steps in {len(y)} of history")
-        return np.asarray(table.to_numpy(), dtype=np.float64)
+        found = self.table(y, X, calendar.micros(task.target), task, reach=reach)
+        table = _side_by_side(found, task.horizon)
+        missing = np.isnan(table).sum(axis=0)
+        for name, count in zip(found, missing.tolist(), strict=True):
+            if not count or name not in self.whole:
+                continue
+            if name.startswith("x_"):
+                raise CovariateMissing(f"the column {name} is not known for {count} of {task.horizon} steps")
+            raise TooShort(f"{name} lacks a reading for {count} of {task.horizon} steps in {len(y)} of history")
+        return table
 
     def as_json(self) -> dict[str, Any]:
         """What `from_json` reads."""
@@ -127,14 +150,20 @@ class Columns:
     @classmethod
     def from_json(cls, kept: Mapping[str, Any]) -> Self:
         """The columns that `as_json` told."""
-        wanted: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in kept["features"].items()}
+        wanted = {n: tuple(v) if isinstance(v, list) else v for n, v in kept["features"].items()}
         return cls(
-            features=features.Features(**wanted),
+            features=_features(**wanted),
             farthest=kept["farthest"],
             covariates=tuple(kept["covariates"]),
             past=tuple(kept["past"]),
             whole=tuple(kept["whole"]),
         )
+
+
+@lru_cache(maxsize=256)
+def _features(**wanted: Any) -> features.Features:
+    """Features checked once, for all models that share them."""
+    return features.Features(**wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,35 +194,46 @@ def lessons(
         covariates=tuple(str(name) for name in X.columns) if X is not None else (),
         past=features.past_only(y, X),
     )
-    values = np.asarray(y.to_numpy(), dtype=np.float64)
+    values = _floats(y)
     learnt = np.flatnonzero(np.isfinite(values[longest:])) + longest
-    table = columns.table(y, X, pd.DatetimeIndex(y.index[learnt]), task, reach=farthest)
+    found = columns.table(y, X, features.instants_of(y)[learnt], task, reach=farthest)
+    table = _side_by_side(found, len(learnt))
+    missing = np.isnan(table)
     if not gaps:
-        kept = table.notna().all(axis=1).to_numpy()
-        table, learnt = table[kept], learnt[kept]
+        kept = ~missing.any(axis=1)
+        table, learnt, missing = np.asfortranarray(table[kept]), learnt[kept], missing[kept]
     if len(learnt) < MIN_ROWS:
         raise TooShort(
             f"learning needs {longest + MIN_ROWS} steps of history, {MIN_ROWS} of them readings behind the longest "
             f"lag of {longest}; of {len(y)} steps {len(learnt)} are"
         )
-    whole = tuple(str(name) for name in table.columns if table[name].notna().all())
-    return Lessons(
-        columns=replace(columns, whole=whole),
-        table=np.asarray(table.to_numpy(), dtype=np.float64),
-        values=values[learnt],
-    )
+    lacking = missing.sum(axis=0).tolist()
+    whole = tuple(name for name, count in zip(found, lacking, strict=True) if not count)
+    return Lessons(columns=replace(columns, whole=whole), table=table, values=values[learnt])
 
 
-def _bridge(table: pd.DataFrame, name: str, series: pd.Series[float], lag: int, task: Task) -> None:
+def _floats(series: pd.Series[float]) -> FloatArray:
+    return np.asarray(series.to_numpy(), dtype=np.float64)
+
+
+def _side_by_side(columns: Mapping[str, FloatArray], rows: int) -> FloatArray:
+    """(rows, columns) in the order of memory that the libraries take without a copy: column by column."""
+    table = np.empty((rows, len(columns)), order="F")
+    for place, column in enumerate(columns.values()):
+        table[:, place] = column
+    return table
+
+
+def _bridge(
+    columns: dict[str, FloatArray], name: str, values: FloatArray, times: IntArray, at: IntArray, lag: int, task: Task
+) -> None:
     """Put the reading of the same time one cycle or a few further back where a lag has none."""
-    column = table[name].to_numpy()
-    values, times = np.asarray(series.to_numpy(), dtype=np.float64), pd.DatetimeIndex(series.index)
+    column = columns[name]
     for _ in range(_TRIES):
         empty = np.flatnonzero(np.isnan(column))
         if not len(empty):
             return
         lag = features.known_lag(lag, lag + 1, task.freq)
-        at = pd.DatetimeIndex(table.index[empty])
         column = column.copy()
-        column[empty] = calendar.lagged(values, times, at, lag, task.freq, task.tz)
-        table[name] = column
+        column[empty] = calendar.lagged_micros(values, times, at[empty], lag, task.freq, task.tz)
+        columns[name] = column

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -48,8 +49,9 @@ class Task:
             raise SeriesInvalid("the task has no step to forecast")
         if self.target.tz is None:
             raise SeriesInvalid(f"the target begins at {self.target[0]} without a time zone")
-        if self.target.unit != "us":
-            object.__setattr__(self, "target", self.target.as_unit("us"))
+        # An index of its own: many assets are asked about the same instants, and a model may give them a name.
+        own = self.target[:] if self.target.unit == "us" else self.target.as_unit("us")
+        object.__setattr__(self, "target", own)
         if any(not 0.0 < level < 1.0 for level in self.quantiles):
             raise ConfigInvalid(f"quantiles lie between 0 and 1, got {self.quantiles}")
 
@@ -65,11 +67,12 @@ class Task:
         >>> task.frame(np.array([1.0, 2.0]), {0.9: np.array([3.0, 4.0])}).columns.to_list()
         ['mean', 'q90']
         """
-        if not quantiles:
-            return pd.DataFrame(mean.reshape(-1, 1), index=self.target, columns=_MEAN, copy=False)
-        levels = sorted(quantiles)
-        names = ["mean", *map(quantile_column, levels)]
-        return pd.DataFrame(np.column_stack([mean, *(quantiles[q] for q in levels)]), index=self.target, columns=names)
+        levels = tuple(sorted(quantiles or ()))
+        values = np.column_stack([mean, *(quantiles[q] for q in levels)]) if quantiles else mean.reshape(-1, 1)
+        return pd.DataFrame(values, index=self.target, columns=_named(levels), copy=False)
 
 
-_MEAN = pd.Index(["mean"])
+@lru_cache(maxsize=256)
+def _named(levels: tuple[float, ...]) -> pd.Index[str]:
+    """The columns of a forecast; an index of text takes longer to make than the rest of the frame."""
+    return pd.Index(["mean", *map(quantile_column, levels)])

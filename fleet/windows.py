@@ -7,7 +7,7 @@ at predict.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -16,6 +16,8 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 Stat = Literal["mean", "std", "min", "max"]
 State = tuple[FloatArray, ...]
+Parts = Sequence[FloatArray]
+Merge = Callable[[Parts, Parts, Parts], None]
 
 STATS: tuple[Stat, ...] = get_args(Stat)
 
@@ -39,58 +41,63 @@ def rolling(values: FloatArray, window: int, stat: Stat) -> FloatArray:
     present = np.isfinite(values)
     match stat:
         case "min":
-            return _no_reading(_folded((np.where(present, values, np.inf),), window, _lowest, (np.inf,))[0])
+            return _no_reading(_folded((np.where(present, values, np.inf),), window, _lowest)[0])
         case "max":
             return -rolling(-values, window, "min")
         case "mean":
-            count, total = _folded(
-                (present.astype(np.float64), np.where(present, values, 0.0)), window, _added, (0.0, 0.0)
-            )
+            if present.all():
+                (total,) = _folded((values,), window, _added)
+                readings: FloatArray = np.minimum(np.arange(1.0, len(values) + 1.0), window)
+                return _over(total, readings)
+            count, total = _folded((present.astype(np.float64), np.where(present, values, 0.0)), window, _added)
             return _over(total, count)
         case "std":
             start = (present.astype(np.float64), np.where(present, values, 0.0), np.zeros(len(values)))
-            count, _, squares = _folded(start, window, _joined, (0.0, 0.0, 0.0))
+            count, _, squares = _folded(start, window, _joined)
             return np.sqrt(_over(squares, count))
 
 
-def _folded(state: State, window: int, merge: Callable[[State, State], State], empty: tuple[float, ...]) -> State:
+def _folded(state: State, window: int, merge: Merge) -> State:
     """The merged state of the last ``window`` steps at each step, older first."""
     found: State | None = None
     covered, length = 0, 1
     while True:
         if window & length:
-            found = state if found is None else merge(_delayed(state, covered, empty), found)
+            found = state if found is None else _behind(state, covered, found, merge)
             covered += length
         if covered == window:
             assert found is not None
             return found
-        state = merge(_delayed(state, length, empty), state)
+        state = _behind(state, length, state, merge)
         length *= 2
 
 
-def _delayed(state: State, steps: int, empty: tuple[float, ...]) -> State:
-    count = len(state[0])
-    steps = min(steps, count)
-    return tuple(
-        np.concatenate([np.full(steps, nothing), part[: count - steps]])
-        for part, nothing in zip(state, empty, strict=True)
-    )
+def _behind(older: State, steps: int, newer: State, merge: Merge) -> State:
+    """The newer state with the older one of so many steps before; at the beginning there is nothing older."""
+    count = len(newer[0]) - steps
+    if count <= 0:
+        return newer
+    found = tuple(part.copy() for part in newer)
+    merge([part[:count] for part in older], [part[steps:] for part in newer], [part[steps:] for part in found])
+    return found
 
 
-def _lowest(older: State, newer: State) -> State:
-    return (np.minimum(older[0], newer[0]),)
+def _lowest(older: Parts, newer: Parts, into: Parts) -> None:
+    np.minimum(older[0], newer[0], out=into[0])
 
 
-def _added(older: State, newer: State) -> State:
-    return older[0] + newer[0], older[1] + newer[1]
+def _added(older: Parts, newer: Parts, into: Parts) -> None:
+    for before, after, both in zip(older, newer, into, strict=True):
+        np.add(before, after, out=both)
 
 
-def _joined(older: State, newer: State) -> State:
+def _joined(older: Parts, newer: Parts, into: Parts) -> None:
     """Count, mean and sum of squared deviations of two parts together (Chan, Golub & LeVeque 1983)."""
-    count = older[0] + newer[0]
+    count = np.add(older[0], newer[0], out=into[0])
     share = np.divide(newer[0], count, out=np.zeros(len(count)), where=count > 0)
     apart = newer[1] - older[1]
-    return count, older[1] + apart * share, older[2] + newer[2] + apart * apart * older[0] * share
+    np.add(older[1], apart * share, out=into[1])
+    np.add(older[2] + newer[2], apart * apart * older[0] * share, out=into[2])
 
 
 def _over(total: FloatArray, count: FloatArray) -> FloatArray:

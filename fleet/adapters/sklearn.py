@@ -16,31 +16,20 @@ import numpy as np
 import pandas as pd
 
 from fleet.errors import AdapterMissing, ConfigInvalid, FleetError, Unsaveable
-from fleet.features import Features
-from fleet.tabular import Columns, features_of, lessons
+from fleet.tabular import Columns, Tabular, lessons
 from fleet.task import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sklearn:
-    """A regressor on features of the history, the calendar and the covariates.
+class Sklearn(Tabular):
+    """A regressor on features of the history, the calendar and the covariates; those options are `Tabular`'s.
 
     Args:
         estimator: import path of a class with fit and predict.
-        lags: of the series, in steps; by default the task's seasons, one step more, and twice the first.
-        rolling: windows such as ``mean_24``; by default the mean of the first season.
-        calendar: features of the local clock.
-        country: ISO code for the calendar feature ``holiday``.
-        covariate_lags: of every covariate, in steps; 0 is the step itself, or the newest day known of what is observed.
         params: the estimator's own, by its names; ``random_state`` is the fleet's seed where it takes one.
     """
 
     estimator: str = "sklearn.linear_model.Ridge"
-    lags: tuple[int, ...] | None = None
-    rolling: tuple[str, ...] | None = None
-    calendar: tuple[str, ...] = ("hour", "dayofweek")
-    country: str | None = None
-    covariate_lags: tuple[int, ...] = (0,)
     params: dict[str, Any] = field(default_factory=dict)
 
     library: ClassVar[str] = "scikit-learn"
@@ -52,15 +41,11 @@ class Sklearn:
         module, _, name = self.estimator.rpartition(".")
         if not module or not name.isidentifier():
             raise ConfigInvalid(f'estimator = "{self.estimator}": accepted: an import path such as {Sklearn.estimator}')
-        self._features(())
-
-    @property
-    def uses_covariates(self) -> bool:
-        return True
+        super().__post_init__()
 
     def fit(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> SklearnFitted:
         kind = self._kind()
-        given = lessons(y, X, task, self._features(task.seasons), gaps=False)
+        given = lessons(y, X, task, self.features_for(task.seasons), gaps=False)
         try:
             model = kind(**self.params)
         except TypeError as error:
@@ -84,16 +69,6 @@ class Sklearn:
             raise AdapterMissing(
                 f"{self.estimator} cannot be imported: {error}", hint=f"pip install {module.partition('.')[0]}"
             ) from error
-
-    def _features(self, seasons: tuple[int, ...]) -> Features:
-        return features_of(
-            seasons,
-            lags=self.lags,
-            rolling=self.rolling,
-            calendar=self.calendar,
-            country=self.country,
-            covariate_lags=self.covariate_lags,
-        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fleet.config.messages import meant
@@ -78,6 +78,11 @@ class FleetConfig:
         if found is None:
             raise ConfigInvalid(f"{self.file.name}: no recipe {name}{meant(name, {*self.recipes, *STANDARD})}")
         return found
+
+    def with_recipe(self, recipe: RecipeConfig) -> FleetConfig:
+        """The same fleet with one candidate more for every asset; in the place of one of this name."""
+        resolver = replace(self.resolver, added=tuple(dict.fromkeys((*self.resolver.added, recipe.name))), _views={})
+        return replace(self, recipes={**self.recipes, recipe.name: recipe}, resolver=resolver)
 
     def foresight_names(self) -> frozenset[str]:
         """The covariates whose future values are used although the source does not say when they became known."""

@@ -122,9 +122,13 @@ def _said(found: Mapping[str, Any]) -> str:
     kind, context = found["type"], found.get("ctx", {})
     if kind == "literal_error":
         return "accepted: " + str(context["expected"]).replace("'", '"').replace(" or ", ", ")
+    if kind == "less_than_equal":
+        return f"accepted: {context['le']} or less"
     if kind in ("greater_than_equal", "greater_than"):
         bound = next(iter(context.values()))
-        bound = duration_text(bound) if isinstance(bound, timedelta) else bound
+        if not isinstance(bound, int | float):
+            # Of the sections only lengths of time have such a bound, and theirs is zero.
+            return "accepted: a length of time above zero"
         return f"accepted: {bound} or more" if kind == "greater_than_equal" else f"accepted: more than {bound}"
     if kind == "missing":
         return "missing; this key is required"

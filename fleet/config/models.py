@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from fleet.config.values import (
     Count,
     Duration,
+    Horizon,
     Instant,
     Levels,
     Memory,
@@ -33,6 +34,9 @@ from fleet.config.values import (
     wrong,
     zone,
 )
+
+if TYPE_CHECKING:
+    from fleet.own import Given
 
 Label = Literal["start", "end"]
 Ambiguous = Literal["infer", "first", "second", "refuse"]
@@ -56,7 +60,7 @@ class FleetSection(Section):
     store: Text = "fleet.store"
     timezone: Zone = "UTC"
     freq: Step = "1h"
-    horizon: Count = 24
+    horizon: Horizon = 24
     seasons: tuple[Count, ...] | None = None
     quantiles: Levels = ()
     seed: Number = 0
@@ -184,7 +188,7 @@ class ProductSection(Section):
 
     issue: WallTime | None = None
     target: Literal["today", "tomorrow"] | None = None
-    horizon: Count | None = None
+    horizon: Horizon | None = None
     gate: WallTime | None = None
     budget: PositiveDuration | None = None
 
@@ -210,6 +214,7 @@ class RecipeConfig:
         covariates: names of those it may see; None is all that the file declares, () none.
         before: ``module:function`` that sees the history before the model does, at fit and at predict.
         after: ``module:function`` that sees the forecast after the model made it.
+        given: the model itself, where it was handed over as an object and stands in no file.
     """
 
     name: str
@@ -218,6 +223,7 @@ class RecipeConfig:
     covariates: tuple[str, ...] | None = None
     before: str | None = None
     after: str | None = None
+    given: Given | None = None
 
 
 class TrainSection(Section):

@@ -82,11 +82,17 @@ class Override:
 
 @dataclass(frozen=True, kw_only=True)
 class Resolver:
-    """The globals as they stand in the file, and the overrides in the order they win in, the last one strongest."""
+    """The globals as they stand in the file, and the overrides in the order they win in, the last one strongest.
+
+    Args:
+        recipes: names of those of the file.
+        added: names of candidates that stand in no file; every asset has them.
+    """
 
     base: Mapping[str, Mapping[str, object]]
     overrides: tuple[Override, ...]
     recipes: tuple[str, ...]
+    added: tuple[str, ...] = ()
     _views: dict[object, AssetConfig] = field(default_factory=dict)
 
     @cached_property
@@ -153,7 +159,7 @@ class Resolver:
             seasons=default_seasons(fleet.freq) if fleet.seasons is None else fleet.seasons,
             quantiles=fleet.quantiles,
             seed=fleet.seed,
-            recipes=self.recipes if train.recipes is None else train.recipes,
+            recipes=(*(self.recipes if train.recipes is None else train.recipes), *self.added),
             train=train,
             backtest=backtest,
             promotion=PromotionSection.model_validate(raw["promotion"]),

@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|h|d|D|w|W)")
 _UNIT_SECONDS = {"s": 1, "sec": 1, "min": 60, "h": 3_600, "d": 86_400, "D": 86_400, "w": 604_800, "W": 604_800}
+_LONGEST_S = 36_525 * 86_400
 _STEP = re.compile(r"(\d*)\s*([A-Za-z]+)")
 _STEP_UNITS = {"s": "s", "min": "min", "t": "min", "h": "h", "d": "D", "w": "W", "ms": "MS", "qs": "QS", "ys": "YS"}
 _STEPS_ACCEPTED = '"10min", "15min", "30min", "1h", "1D", "1W", "1MS"'
@@ -38,7 +39,10 @@ def duration(value: Any) -> timedelta:
     found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
         raise wrong('expected a length of time; accepted: "60s", "15min", "48h", "365d", "2w"')
-    return timedelta(seconds=float(found[1]) * _UNIT_SECONDS[found[2]])
+    seconds = float(found[1]) * _UNIT_SECONDS[found[2]]
+    if seconds > _LONGEST_S:
+        raise wrong("longer than 100 years; accepted: up to 36525d")
+    return timedelta(seconds=seconds)
 
 
 def duration_text(value: timedelta) -> str:
@@ -189,6 +193,7 @@ WallTime = Annotated[time, BeforeValidator(wall_time), PlainSerializer(lambda v:
 Text = Annotated[str, Field(strict=True, min_length=1)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(several)]
 Count = Annotated[int, Field(strict=True, ge=1)]
+Horizon = Annotated[int, Field(strict=True, ge=1, le=100_000)]
 NonNegative = Annotated[int, Field(strict=True, ge=0)]
 Number = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]

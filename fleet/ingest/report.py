@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from fleet import calendar
+from fleet import calendar, cards
 from fleet.checks import quality_report
 from fleet.config import DataSection
 from fleet.ingest.cleaning import Clean, Step
@@ -81,6 +81,9 @@ class IngestReport:
                 {"check": check, "assets": len(some), "rows": total, "example": worst.asset_id, "detail": worst.detail}
             )
         return rows
+
+    def _repr_html_(self) -> str:
+        return cards.ingest_card(self)
 
 
 @dataclass(kw_only=True)

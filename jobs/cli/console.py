@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 Row = Mapping[str, object]
+NO_LIMIT = 100_000
+LONGEST_WORD = 30
 
 
 def plain(value: object) -> object:
@@ -83,40 +86,61 @@ def console_on(stream: TextIO) -> Console:
     """A console on a stream: as wide as the terminal, or as wide as the text when there is none."""
     from rich.console import Console
 
-    return Console(file=stream) if stream.isatty() else Console(file=stream, width=100_000, force_terminal=False)
+    return Console(file=stream) if stream.isatty() else Console(file=stream, width=NO_LIMIT, force_terminal=False)
+
+
+#: Columns that speak only when they hold something else than nothing; left out where a line is too short for all.
+SPEAK_UP = ("missing", "undefined", "perfect_foresight")
 
 
 def _draw(rows: Sequence[Row], title: str) -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
-
-    names = list(rows[0])
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for name in names:
-        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
-        table.add_column(Text(name), justify="right" if numeric else "left", overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell(row.get(name))) for name in names))
     console = console_on(sys.stdout)
+    table = _table(rows, list(rows[0]))
+    room = console.options.update(width=NO_LIMIT)
+    if console.measure(table, options=room).maximum > console.width:
+        silent = {name for name in SPEAK_UP if not any(row.get(name) for row in rows)}
+        table = _table(rows, [name for name in rows[0] if name not in silent])
+    # Numbers are never folded; a table that is still too wide runs over the edge, where it can be read.
+    console.width = max(console.width, console.measure(table, options=room).minimum)
     with console.capture() as drawn:
         console.print(table)
     lines = ["", title, *drawn.get().splitlines()] if title else drawn.get().splitlines()
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in lines))
 
 
+def _table(rows: Sequence[Row], names: Sequence[str]) -> Table:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for name in names:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
+        words = [len(word) for row in rows for word in cell(row.get(name)).split()]
+        table.add_column(
+            Text(name),
+            justify="right" if numeric else "left",
+            overflow="fold",
+            no_wrap=numeric,
+            min_width=min(max([len(name), *words]), LONGEST_WORD),
+        )
+    for row in rows:
+        table.add_row(*(Text(cell(row.get(name))) for name in names))
+    return table
+
+
 def cell(value: object) -> str:
     """A value as a person reads it in a table.
 
-    >>> cell(0.123456), cell(12345.6), cell(7), cell(None), cell(float("nan")), cell(True)
-    ('0.1235', '12,346', '7', '', '', 'yes')
+    >>> cell(0.123456), cell(12345.6), cell(1e300), cell(7), cell(None), cell(float("nan")), cell(True)
+    ('0.1235', '12,346', '1e+300', '7', '', '', 'yes')
     """
     value = value.item() if hasattr(value, "item") else value
     match value:
         case bool():
             return "yes" if value else "no"
         case float() if math.isfinite(value):
-            return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+            return f"{value:,.0f}" if 10_000 <= abs(value) < 1e15 else f"{value:.4g}"
         case float() | None:
             return ""
         case int():

@@ -96,7 +96,7 @@ def _ingest(fleet: Fleet) -> None:
 
 def _step(verb: str, act: Callable[..., Report]) -> Exit:
     with shown(verb) as show:
-        report = act(progress=show, job="cli:demo")
+        report = act(progress=show, job=f"demo:{verb}")
     return finish(report, verb=verb, as_json=False)
 
 

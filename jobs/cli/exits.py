@@ -28,7 +28,13 @@ class Exit(IntEnum):
     """Ctrl-C; what was finished is in the store."""
 
 
-_BY_CODE = {"nothing-selected": Exit.NOTHING_SELECTED, "store-busy": Exit.LOCKED, "read-only": Exit.NOT_ALLOWED}
+_BY_CODE = {
+    "nothing-selected": Exit.NOTHING_SELECTED,
+    "store-busy": Exit.LOCKED,
+    "read-only": Exit.NOT_ALLOWED,
+    "no-space": Exit.NOT_ALLOWED,
+    "write-failed": Exit.NOT_ALLOWED,
+}
 
 
 def exit_of(error: BaseException) -> Exit:

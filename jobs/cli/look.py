@@ -1,21 +1,24 @@
-"""The commands that read: leaderboard, worst, status, sql."""
+"""The commands that read: leaderboard, worst, status, runs, sql. They open the store for reading only."""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from jobs.cli.console import print_json, print_rows, say
+from jobs.cli.console import Row, cell, print_json, print_rows, say
 from jobs.cli.exits import Exit
-from jobs.cli.options import Common, Names, day, names
+from jobs.cli.options import Common, Names, Which, day, names
 
+ALL = Which()
 COMMON = Common()
 
 
 def leaderboard(
     *,
+    which: Which = ALL,
     role: Literal["backtest", "live"] = "backtest",
     metrics: Names = None,
     average: Literal["mean", "median", "micro"] = "mean",
@@ -33,7 +36,7 @@ def leaderboard(
 
     - `tsfleet leaderboard`
     - `tsfleet leaderboard --metrics wape,mase_24,coverage_80 --by lead`
-    - `tsfleet leaderboard --role live --json`
+    - `tsfleet leaderboard --role live --select 'b1*' --json`
 
     Args:
         role: Scores of past days judged by `backtest`, or of the forecasts that were issued.
@@ -43,8 +46,10 @@ def leaderboard(
         until: Only local days before this one.
         by: One row per recipe and asset, lead, or value of a register column such as region.
     """
-    with common.fleet() as fleet:
+    with common.fleet(read_only=True) as fleet:
         board = fleet.leaderboard(
+            select=which.select,
+            where=which.where,
             role=role,
             metrics=names(metrics),
             average=average,
@@ -52,8 +57,14 @@ def leaderboard(
             until=day(until, "--to"),
             by=by,
         )
+        days = fleet.scored_days(role) if (since or until) and not any(row["n"] for row in board.table) else None
+    if days is not None and not common.json:
+        say(f"no {role} score lies in that time; there are some from {days[0]} to {days[1]}")
+        return Exit.OK
     if board.table and not board.paired and not common.json:
         say("not paired: each recipe stands for its own assets, so the rows do not rank the recipes")
+    if board.outdated and not common.json:
+        say(f"judged before readings of {board.outdated:,} assets were revised; `tsfleet backtest` judges them anew")
     print_rows(
         board.rows(),
         as_json=common.json,
@@ -64,6 +75,7 @@ def leaderboard(
 
 def worst(
     *,
+    which: Which = ALL,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 10,
     metric: str | None = None,
     role: Literal["backtest", "live"] = "backtest",
@@ -81,30 +93,125 @@ def worst(
         metric: By which metric; without it, the metric of [promotion].
         role: Scores of past days judged by `backtest`, or of the forecasts that were issued.
     """
-    with common.fleet() as fleet:
-        rows = fleet.worst(n, metric=metric, role=role)
+    with common.fleet(read_only=True) as fleet:
+        rows = fleet.worst(n, metric=metric, role=role, select=which.select, where=which.where)
     print_rows(rows, as_json=common.json, empty="no scores yet: run `tsfleet backtest`")
     return Exit.OK
 
 
 def status(*, common: Common = COMMON) -> int:
-    """What is in the store, how fresh it is, and what became of the last jobs.
+    """How the fleet is: states of its assets, what failed and why, how fresh it is, the last jobs.
+
+    An asset's state is its last outcome in a training and in a forecast. A job that was killed is shown as such; what
+    it left undone, the next run of the same command does.
 
     For example:
 
     - `tsfleet status`
     - `tsfleet status --json`
     """
-    with common.fleet() as fleet:
+    with common.fleet(read_only=True) as fleet:
         found = fleet.status()
     if common.json:
         print_json(found)
     else:
-        print_rows([{"what": key, "value": value} for key, value in found.items()], as_json=False)
+        print_rows([{"what": what, "value": value} for what, value in _told(found).items()], as_json=False)
+        if found["failures"]:
+            print_rows([_failure(row) for row in found["failures"]], as_json=False, title="What failed, and why")
+            verbs = dict.fromkeys(row["verb"] for row in found["failures"])
+            say("retry: " + ", ".join(f"tsfleet {verb} --failed" for verb in verbs))
+        if found["jobs"]:
+            print_rows([_job(row) for row in found["jobs"]], as_json=False, title="The last jobs")
+        if found["killed"]:
+            say(f"killed before their end: {', '.join(found['killed'])}; the same commands go on with the rest")
     return Exit.OK
 
 
-def sql(query: str, /, *, at: int | None = None, common: Common = COMMON) -> int:
+def _told(found: Mapping[str, Any]) -> dict[str, str]:
+    """The totals as a person reads them, a line each."""
+    states = {verb: {name.replace("_", " "): n for name, n in known.items()} for verb, known in found["states"].items()}
+    return {
+        "fleet": f"{found['name']}, {found['store']}",
+        "assets": f"{cell(found['assets'])}, {cell(found['champions'])} with a champion, {cell(found['stale'])} stale",
+        "champions": _counted(found["recipes"]) or "none yet",
+        **{f"last {verb}": _counted(known) or "never" for verb, known in states.items()},
+        "readings": f"{cell(found['actuals'])}, newest {cell(found['newest_actual']) or 'never'}",
+        "forecasts": f"{cell(found['forecast_steps'])} steps, newest issue {cell(found['newest_issue']) or 'never'}",
+        "scores": f"live to {scored}" if (scored := cell(found["newest_scored_day"])) else "none of live forecasts yet",
+    }
+
+
+def _counted(numbers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in numbers.items())
+
+
+def _failure(row: Mapping[str, Any]) -> Row:
+    words = {"failed": "failed", "fell_back": "fell back"}
+    return {
+        "verb": row["verb"],
+        "assets": row["assets"],
+        "state": words[row["status"]],
+        "cause": row["cause"],
+        "recipe": row["recipe"],
+        "for example": row["asset_id"],
+        "error": row["error"] or row["error_code"],
+    }
+
+
+def _job(row: Mapping[str, Any]) -> Row:
+    shown = ("started_at", "job", "status", "assets", "ok", "failed", "fell_back", "skipped", "seconds", "error")
+    return {name.removesuffix("_at").replace("_", " "): row[name] for name in shown}
+
+
+def runs(
+    *,
+    which: Which = ALL,
+    status: Literal["running", "ok", "failed", "killed"] | None = None,
+    recipe: str | None = None,
+    kind: str | None = None,
+    limit: Annotated[int, Parameter(name=["--limit", "-n"])] = 20,
+    common: Common = COMMON,
+) -> int:
+    """The newest runs: one training or judging of one recipe on one asset each, and those tracked from a notebook.
+
+    For example:
+
+    - `tsfleet runs --status failed`
+    - `tsfleet runs --select 'b1*' --recipe gbm --kind train -n 50 --json`
+
+    Args:
+        status: Only those that ended so.
+        recipe: Only of this recipe.
+        kind: Only of this kind: backtest, train, manual, ...
+        limit: How many at most.
+    """
+    with common.fleet(read_only=True) as fleet:
+        rows = fleet.runs(select=which.select, where=which.where, status=status, recipe=recipe, kind=kind, limit=limit)
+    print_rows(rows if common.json else [_run(row) for row in rows], as_json=common.json, empty="no such run")
+    return Exit.OK
+
+
+def _run(row: Mapping[str, Any]) -> Row:
+    error = (row["error"] or "").splitlines()
+    return {
+        "started": row["started_at"],
+        "asset": row["asset_id"],
+        "recipe": row["recipe"],
+        "kind": row["kind"],
+        "status": row["status"],
+        "seconds": row["duration_s"],
+        "error": error[0] if error else "",
+        "run": row["run_id"],
+    }
+
+
+def sql(
+    query: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    at: int | None = None,
+    common: Common = COMMON,
+) -> int:
     """Ask the store a question in SQL (DuckDB), and print the rows.
 
     The views are assets, actuals, covariates, runs, metrics, versions, champions, forecasts, published, scores,

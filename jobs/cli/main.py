@@ -41,8 +41,8 @@ app = App(
 )
 _COMMANDS: dict[Group, tuple[Callable[..., int], ...]] = {
     BEGIN: (demo.demo, begin.init, begin.doctor),
-    WORK: (work.ingest, work.backtest, work.train, work.forecast, work.score, work.promote),
-    LOOK: (look.leaderboard, look.worst, look.status, look.sql),
+    WORK: (work.ingest, work.backtest, work.train, work.forecast, work.score, work.promote, work.rollback),
+    LOOK: (look.leaderboard, look.worst, look.status, look.runs, look.sql),
 }
 for group, commands in _COMMANDS.items():
     for place, command in enumerate(commands):

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 from cyclopts import Group, Parameter
 
 from jobs.errors import UsageInvalid
+from store.errors import NotFound
 
 if TYPE_CHECKING:
     from fleet import Fleet
     from fleet.config import FleetConfig
     from store import Store
+
+Opened = TypeVar("Opened", "Fleet", "Store")
 
 BEGIN = Group("Begin", sort_key=1)
 WORK = Group("Work", sort_key=2)
@@ -40,11 +43,11 @@ class Common:
     """On an error, show the traceback."""
 
     @contextmanager
-    def fleet(self) -> Iterator[Fleet]:
+    def fleet(self, *, read_only: bool = False) -> Iterator[Fleet]:
         """The fleet that the options name, opened, and closed in the end."""
         from fleet import Fleet
 
-        with Fleet.open(self.config) as opened:
+        with _found(lambda: Fleet.open(self.config, read_only=read_only)) as opened:
             yield opened
 
     @contextmanager
@@ -52,7 +55,8 @@ class Common:
         """The store of that fleet alone, for reading: no model is loaded, nothing is locked."""
         from store import Store
 
-        with Store.open(self.load().store_path, create=False, read_only=True) as opened:
+        path = self.load().store_path
+        with _found(lambda: Store.open(path, create=False, read_only=True)) as opened:
             yield opened
 
     def load(self) -> FleetConfig:
@@ -62,6 +66,14 @@ class Common:
         return load(
             find(Path.cwd(), config=self.config, environment=os.environ.get("TSFLEET_CONFIG")), check_recipes=False
         )
+
+
+def _found(opens: Callable[[], Opened]) -> Opened:
+    """What `opens` opens. A store that is not there yet is no matter of arguments here: one command makes it."""
+    try:
+        return opens()
+    except NotFound as error:
+        raise NotFound(error.message, hint="`tsfleet ingest` makes it and brings the data in") from error
 
 
 @Parameter(name="*", group=FEW)
@@ -79,6 +91,7 @@ Workers: TypeAlias = Annotated[int | None, Parameter(group=COMMON)]
 Debug: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False, group=COMMON)]
 Names: TypeAlias = Annotated[str | None, Parameter(negative="")]
 Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
+Due: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False, group=FEW)]
 
 
 def names(text: str | None) -> tuple[str, ...] | None:
@@ -100,6 +113,15 @@ def day(text: str | None, option: str) -> date | None:
         return None if text is None else date.fromisoformat(text)
     except ValueError:
         raise UsageInvalid(f"{option} {text}: no day", hint="write it as 2024-06-10") from None
+
+
+def moment(text: str | None, option: str) -> datetime | int | None:
+    """An instant, or the number of a snapshot.
+
+    >>> moment("12", "--since"), moment("2024-06-10T00:00Z", "--since")
+    (12, datetime.datetime(2024, 6, 10, 0, 0, tzinfo=datetime.timezone.utc))
+    """
+    return int(text) if text is not None and text.isdecimal() else instant(text, option)
 
 
 def instant(text: str | None, option: str) -> datetime | None:

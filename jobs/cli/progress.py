@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,35 +26,72 @@ def shown(verb: str, *, quiet: bool = False) -> Iterator[Callable[[Progress], No
         with _bar(verb) as show:
             yield show
     else:
-        yield _lines(verb)
+        with _lines(verb) as show:
+            yield show
 
 
 @contextmanager
 def _bar(verb: str) -> Iterator[Callable[[Progress], None]]:
+    """A bar that moves by itself before the first asset is through, so that a long load is seen to be one."""
     from rich import progress
 
     columns = (
         progress.TextColumn("{task.description}"),
-        progress.BarColumn(),
+        progress.BarColumn(bar_width=24),
         progress.MofNCompleteColumn(),
-        progress.TextColumn("{task.fields[counts]}"),
+        progress.TextColumn("{task.fields[told]}"),
         progress.TimeElapsedColumn(),
     )
     with progress.Progress(*columns, console=console_on(sys.stderr), transient=True) as bar:
-        task = bar.add_task(verb, total=None, counts="")
-        yield lambda now: bar.update(task, completed=now.done, total=now.total, counts=counts(now))
+        task = bar.add_task(verb, total=None, told="")
+
+        def show(now: Progress) -> None:
+            bar.update(
+                task,
+                description=f"{verb}: {now.doing}" if now.doing else verb,
+                completed=now.done,
+                total=now.total if now.done else None,
+                told="  ".join(part for part in (counts(now), pace(now)) if part),
+            )
+
+        yield show
 
 
-def _lines(verb: str) -> Callable[[Progress], None]:
-    last = time.monotonic()
+@contextmanager
+def _lines(verb: str) -> Iterator[Callable[[Progress], None]]:
+    """A line every ten seconds, whether or not the verb has come further: silence looks like a hang."""
+    over, began = threading.Event(), time.monotonic()
+    last: list[Progress] = []
+
+    def tell() -> None:
+        while not over.wait(EVERY_S):
+            say(line(verb, last[0] if last else None, time.monotonic() - began))
 
     def show(now: Progress) -> None:
-        nonlocal last
-        if time.monotonic() - last >= EVERY_S and now.done < now.total:
-            last = time.monotonic()
-            say(f"{verb}: {now.done:,} of {now.total:,}  {counts(now)}")
+        last[:] = [now]
 
-    return show
+    teller = threading.Thread(target=tell, name="progress", daemon=True)
+    teller.start()
+    try:
+        yield show
+    finally:
+        over.set()
+        teller.join()
+
+
+def line(verb: str, now: Progress | None, seconds: float) -> str:
+    """How far a verb is, as one line.
+
+    >>> from fleet.outcome import Progress
+    >>> line("train", Progress(done=30, total=90, ok=28, failed=2, seconds=10.0, doing="fitting"), 14.0)
+    'train: fitting, 30 of 90  ok 28, failed 2  3.0/s, 20 s left'
+    >>> line("train", None, 14.0)
+    'train: reading, 14 s'
+    """
+    if now is None or not now.done:
+        return f"{verb}: {now.doing if now and now.doing else 'reading'}, {seconds:.0f} s"
+    doing = f"{now.doing}, " if now.doing else ""
+    return "  ".join(part for part in (f"{verb}: {doing}{now.done:,} of {now.total:,}", counts(now), pace(now)) if part)
 
 
 def counts(now: Progress) -> str:
@@ -65,3 +103,27 @@ def counts(now: Progress) -> str:
     """
     named = {"ok": now.ok, "failed": now.failed, "fell back": now.fell_back, "skipped": now.skipped}
     return ", ".join(f"{name} {count:,}" for name, count in named.items() if count)
+
+
+def pace(now: Progress) -> str:
+    """Assets a second and the time left; empty before the first asset that was worked on.
+
+    >>> from fleet.outcome import Progress
+    >>> pace(Progress(done=60, total=7260, ok=60, seconds=60.0)), pace(Progress(done=9, total=9, skipped=9))
+    ('1.0/s, 2 h left', '')
+    """
+    if now.left_s is None:
+        return ""
+    rate = f"{now.rate:.0f}" if now.rate >= 10 else f"{now.rate:.1f}"
+    return f"{rate}/s, {span(now.left_s)} left"
+
+
+def span(seconds: float) -> str:
+    """A length of time in the unit that a person would take.
+
+    >>> span(8.4), span(100), span(5400), span(7200)
+    ('8 s', '2 min', '90 min', '2 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds <= 5400 else f"{seconds / 3600:.0f} h"

@@ -17,18 +17,39 @@ INTERRUPTED = "interrupted: what was finished is in the store; the same command 
 
 def finish(report: Report, *, verb: str, as_json: bool) -> Exit:
     """Prints a report and gives the exit code that it means."""
+    if report.planned is not None:
+        return _tell_plan(report, verb, as_json=as_json)
     if as_json:
         print_json(as_row(report))
     else:
-        say(line(report, verb))
+        if report.assets:
+            say(line(report, verb))
         for note in report.notes:
-            say(f"  {note}")
+            say(f"  {note}" if report.assets else f"{verb}: {note}")
         if report.failures:
             print_rows(failure_rows(report), as_json=False)
+        if report.retry:
+            say(f"retry: {report.retry}")
     if report.interrupted:
         say(INTERRUPTED)
         return Exit.INTERRUPTED
     return Exit.PARTLY if report.failed or report.fell_back else Exit.OK
+
+
+def _tell_plan(report: Report, verb: str, *, as_json: bool) -> Exit:
+    """What a verb would do, as a table; nothing was done, so nothing can have gone wrong."""
+    assert report.planned is not None
+    unnamed = "(no champion)" if verb == "forecast" else "(the best of them)"
+    rows: list[Row] = [
+        {"act": p.act, "recipe": p.recipe if as_json else p.recipe or unnamed, "assets": p.assets}
+        for p in report.planned
+    ]
+    if not as_json:
+        due = f"{report.assets - report.skipped:,} of {report.assets:,} assets"
+        say(f"{verb}: would work on {due}; nothing was written" if rows else f"{verb}: nothing is due")
+    if rows or as_json:
+        print_rows(rows, as_json=as_json)
+    return Exit.OK
 
 
 def line(report: Report, verb: str) -> str:
@@ -72,6 +93,7 @@ def as_row(report: Report) -> Row:
             {"cause": f.cause, "count": f.count, "asset_id": f.asset_id, "recipe": f.recipe, "error": f.error}
             for f in report.failures
         ],
+        "retry": report.retry,
         "notes": list(report.notes),
         "interrupted": report.interrupted,
     }

@@ -1,4 +1,4 @@
-"""The commands that do the work: ingest, backtest, train, forecast, score, promote."""
+"""The commands that do the work: ingest, backtest, train, forecast, score, promote, rollback."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from jobs.cli.options import Common, Flag, Names, Which, Workers, instant, names
+from jobs.cli.options import Common, Due, Flag, Names, Which, Workers, instant, moment, names
 from jobs.cli.progress import shown
 from jobs.cli.reports import finish, finish_ingest
 
@@ -33,7 +33,14 @@ def ingest(*, common: Common = COMMON) -> int:
 
 
 def backtest(
-    *, which: Which = ALL, recipes: Names = None, force: Flag = False, workers: Workers = None, common: Common = COMMON
+    *,
+    which: Which = ALL,
+    recipes: Names = None,
+    failed: Due = False,
+    force: Flag = False,
+    dry_run: Flag = False,
+    workers: Workers = None,
+    common: Common = COMMON,
 ) -> int:
     """Judge the recipes on past days, as if each had been forecast then.
 
@@ -44,18 +51,23 @@ def backtest(
 
     - `tsfleet backtest`
     - `tsfleet backtest --recipes gbm,ridge --select 'b1*'`
+    - `tsfleet backtest --failed`
 
     Args:
         recipes: Only these recipes, by name, with commas between them.
+        failed: Assets of which a recipe failed the last time it was judged.
         force: Judge again what is judged already.
+        dry_run: Write nothing, tell what would be judged.
         workers: Number of processes; without it, as [train] workers says.
     """
-    with common.fleet() as fleet, shown("backtest", quiet=common.json) as show:
+    with common.fleet(read_only=dry_run) as fleet, shown("backtest", quiet=common.json) as show:
         report = fleet.backtest(
             select=which.select,
             where=which.where,
             recipes=names(recipes),
+            failed=failed,
             force=force,
+            dry_run=dry_run,
             workers=workers,
             progress=show,
             job="cli:backtest",
@@ -68,7 +80,10 @@ def train(
     which: Which = ALL,
     recipes: Names = None,
     judge: Annotated[bool, Parameter(negative="--no-judge")] = True,
+    failed: Due = False,
+    stale: Due = False,
     force: Flag = False,
+    dry_run: Flag = False,
     workers: Workers = None,
     common: Common = COMMON,
 ) -> int:
@@ -76,28 +91,35 @@ def train(
 
     Backtests what has no scores for today's data and recipes, fits the winner (and the fallbacks) of each asset on
     the newest window, and decides who is champion. The decision and its numbers are kept. An asset whose model, data
-    and library are unchanged is skipped.
+    and library are unchanged is skipped, so the same command goes on where another was stopped.
 
     For example:
 
     - `tsfleet train`
     - `tsfleet train --where "kind = 'large'"`
     - `tsfleet train --recipes gbm --no-judge`
+    - `tsfleet train --failed --stale --dry-run`
 
     Args:
         recipes: Only these recipes, by name, with commas between them.
         judge: Backtest and decide; --no-judge only fits.
-        force: Fit again what is unchanged.
+        failed: Assets that failed or fell back in their last training.
+        stale: Assets without a champion, or whose champion learnt nothing of the last [train] stale_after.
+        force: Judge and fit again what is unchanged.
+        dry_run: Write nothing, tell what would be judged and fitted.
         workers: Number of processes; without it, as [train] workers says.
     """
-    with common.fleet() as fleet, shown("train", quiet=common.json) as show:
+    with common.fleet(read_only=dry_run) as fleet, shown("train", quiet=common.json) as show:
         report = fleet.train(
             select=which.select,
             where=which.where,
             recipes=names(recipes),
             judge=judge,
             promote=judge,
+            failed=failed,
+            stale=stale,
             force=force,
+            dry_run=dry_run,
             workers=workers,
             progress=show,
             job="cli:train",
@@ -109,7 +131,9 @@ def forecast(
     *,
     which: Which = ALL,
     issue_time: str | None = None,
+    failed: Due = False,
     reissue: Flag = False,
+    dry_run: Flag = False,
     workers: Workers = None,
     common: Common = COMMON,
 ) -> int:
@@ -123,18 +147,23 @@ def forecast(
 
     - `tsfleet forecast`
     - `tsfleet forecast --issue-time 2024-06-10T00:00Z`
+    - `tsfleet forecast --failed`
 
     Args:
         issue_time: Whose knowledge to use, as 2024-06-10T00:00Z.
+        failed: Assets whose last forecast failed or fell back; it is made anew, and what stood in for it is kept.
         reissue: Forecast again although it was issued.
+        dry_run: Write nothing, tell what would be issued.
         workers: Number of processes; without it, as [train] workers says.
     """
-    with common.fleet() as fleet, shown("forecast", quiet=common.json) as show:
+    with common.fleet(read_only=dry_run) as fleet, shown("forecast", quiet=common.json) as show:
         report = fleet.forecast(
             issue_time=instant(issue_time, "--issue-time"),
             select=which.select,
             where=which.where,
+            failed=failed,
             reissue=reissue,
+            dry_run=dry_run,
             workers=workers,
             progress=show,
             job="cli:forecast",
@@ -159,8 +188,9 @@ def score(*, common: Common = COMMON) -> int:
 def promote(recipe: str, /, *, which: Which = ALL, reason: str = "by hand", common: Common = COMMON) -> int:
     """Put a recipe in force by hand, for one asset or many.
 
-    The decision is recorded with your reason. Each asset's newest version of the recipe becomes its champion; an
-    asset without one is an outcome with its cause, and `tsfleet train --recipes NAME --no-judge` fits one.
+    The decision is recorded with your reason, and holds until the asset is judged anew. Each asset's newest version
+    of the recipe becomes its champion; an asset without one is an outcome with its cause, and `tsfleet train --recipes
+    NAME --no-judge` fits one.
 
     For example:
 
@@ -175,6 +205,43 @@ def promote(recipe: str, /, *, which: Which = ALL, reason: str = "by hand", comm
             recipe, select=which.select, where=which.where, reason=reason, actor=_actor(), job="cli:promote"
         )
     return finish(report, verb="promote", as_json=common.json)
+
+
+def rollback(
+    *,
+    which: Which = ALL,
+    to: str | None = None,
+    since: str | None = None,
+    reason: str = "rolled back",
+    common: Common = COMMON,
+) -> int:
+    """Put an earlier champion in force again, for one asset or all.
+
+    Without --to or --since each asset goes back to the version in force before the present one; twice goes back two
+    steps. The decision is recorded with your reason, and holds until the asset is judged anew. An asset that has
+    nothing to go back to, or was promoted by another in the meantime, is an outcome with its cause.
+
+    For example:
+
+    - `tsfleet rollback --select b20 --reason "too high since Monday"`
+    - `tsfleet rollback --since 2024-06-10T00:00Z --reason "the night's training saw wrong readings"`
+
+    Args:
+        to: A version's id, as `tsfleet sql "select * from versions"` shows it; only its asset is meant.
+        since: Undo what came in force after this instant, as 2024-06-10T00:00Z, or after this snapshot.
+        reason: Why, for the ledger.
+    """
+    with common.fleet() as fleet:
+        report = fleet.rollback(
+            to=to,
+            since=moment(since, "--since"),
+            select=which.select,
+            where=which.where,
+            reason=reason,
+            actor=_actor(),
+            job="cli:rollback",
+        )
+    return finish(report, verb="rollback", as_json=common.json)
 
 
 def _actor() -> str:

@@ -11,7 +11,7 @@ import pytest
 
 HEAVY = {
     *("duckdb", "pyarrow", "pandas", "numpy", "scipy", "pydantic"),
-    *("statsmodels", "lightgbm", "sklearn", "plotly", "fastapi", "pebble"),
+    *("statsmodels", "lightgbm", "sklearn", "plotly", "fastapi", "cloudpickle"),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("cycle",)
+NAMES = ("cycle", "faults", "flips", "forecast", "tracking", "train")
 
 
 def main(words: list[str]) -> None:

@@ -54,18 +54,18 @@ def main(words: list[str]) -> None:
             print(json.dumps({"bench": "cycle", "assets": count, "verb": "all", "cpu_ms_per_asset": per_asset}))
 
 
-def series(path: Path, count: int) -> None:
-    """Daily shape, level and noise of `count` assets over 1,000 hours."""
+def series(path: Path, count: int, steps: int = STEPS) -> None:
+    """Daily shape, level and noise of `count` assets, hour by hour."""
     random = np.random.default_rng(0)
-    times = np.datetime64("2024-01-01T00", "us") + np.arange(STEPS) * np.timedelta64(3_600_000_000, "us")
-    shape = 10 + 3 * np.sin(2 * np.pi * np.arange(STEPS) / 24)
+    times = np.datetime64("2024-01-01T00", "us") + np.arange(steps) * np.timedelta64(3_600_000_000, "us")
+    shape = 10 + 3 * np.sin(2 * np.pi * np.arange(steps) / 24)
     with pq.ParquetWriter(path, pa.schema([("unique_id", pa.string()), ("ds", UTC), ("y", pa.float64())])) as writer:
         for start in range(0, count, 1_000):
             ids = [f"asset-{number:06d}" for number in range(start, min(start + 1_000, count))]
             level = random.uniform(0.5, 50, len(ids))[:, None]
-            values = level * shape + level * random.normal(0, 0.5, (len(ids), STEPS))
+            values = level * shape + level * random.normal(0, 0.5, (len(ids), steps))
             rows = {
-                "unique_id": pa.array(np.repeat(np.array(ids, dtype=object), STEPS), pa.string()),
+                "unique_id": pa.array(np.repeat(np.array(ids, dtype=object), steps), pa.string()),
                 "ds": pa.array(np.tile(times, len(ids))).cast(UTC),
                 "y": pa.array(values.ravel()),
             }

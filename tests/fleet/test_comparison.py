@@ -285,9 +285,9 @@ def test_by_lead_each_bucket_stands_for_itself(past: Past) -> None:
     board = past.board("a", by="lead").rows()
     assert [(row["lead"], row["n"], row["mae"]) for row in board] == [
         ("0-1h", 1, 1.0),
-        ("1-2d", 1, 6.0),
         ("1-6h", 2, 3.0),
         ("6-24h", 1, 5.0),
+        ("1-2d", 1, 6.0),
     ]
 
 

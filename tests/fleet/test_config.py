@@ -201,6 +201,12 @@ def test_a_config_survives_the_way_to_a_worker() -> None:
         ("[flet]\n", '[flet]: unknown section; did you mean "fleet"? accepted: '),
         ("[fleet]\nhorizon = '24'", '[fleet] horizon = "24": expected a whole number'),
         ("[fleet]\nhorizon = 0", "[fleet] horizon = 0: accepted: 1 or more"),
+        ("[fleet]\nhorizon = 100001", "[fleet] horizon = 100001: accepted: 100000 or less"),
+        (
+            '[train]\nwindow = "99999999999d"',
+            '[train] window = "99999999999d": longer than 100 years; accepted: up to 36525d',
+        ),
+        ('[train]\nstale_after = "0s"', '[train] stale_after = "0s": accepted: a length of time above zero'),
         ("[fleet]\nfreq = '1hr'", '[fleet] freq = "1hr": not a step; accepted: "10min"'),
         ("[fleet]\nfreq = '36h'", '[fleet] freq = "36h": longer than a day'),
         ("[fleet]\ntimezone = 'Europe/Lodon'", 'not a time zone, did you mean "Europe/London"?'),

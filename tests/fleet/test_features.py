@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from fleet import almanac, calendar, features, windows
 from fleet.errors import ConfigInvalid
-from fleet.features import Features, design, known_lag
+from fleet.features import Features, known_lag
 
 FULL = Features(
     lags=(1, 24, 25, 168),
@@ -37,6 +38,11 @@ def covariates(y: pd.Series, ahead: int, freq: str, tz: str) -> pd.DataFrame:
     return pd.DataFrame({"temp": rng.normal(10, 5, len(index)), "seen": rng.normal(0, 1, len(index))}, index=index)
 
 
+def design(y: pd.Series, X: pd.DataFrame | None, at: pd.DatetimeIndex, asked: Features, **more: Any) -> pd.DataFrame:
+    """The features as a table, to compare by name and step."""
+    return pd.DataFrame(features.design(y, X, calendar.micros(at), asked, **more), index=at)
+
+
 # the same at fit and at predict
 
 
@@ -49,7 +55,7 @@ def test_fit_and_predict_see_the_same_features(tz: str, issue_after: int, gap: i
     X = covariates(y, 0, "1h", tz)
     known = y.iloc[:issue_after]
     target = y.index[issue_after + gap : issue_after + gap + 36]
-    asked = {"features": FULL, "farthest": gap + 36, "freq": "1h", "tz": tz, "past": ("seen",)}
+    asked = {"asked": FULL, "farthest": gap + 36, "freq": "1h", "tz": tz, "past": ("seen",)}
     blind = X.loc[: target[-1]].copy()
     blind.loc[blind.index > known.index[-1], "seen"] = np.nan
     at_predict = design(known, blind, target, **asked)
@@ -67,7 +73,7 @@ def test_fit_and_predict_see_the_same_features(tz: str, issue_after: int, gap: i
 def test_other_steps_see_the_same_features_too(freq: str, lags: tuple[int, ...]) -> None:
     tz = "Europe/Berlin"
     y = series(400, tz, freq, start="2024-01-01")
-    asked = {"features": Features(lags=lags, rolling=("mean_5",)), "farthest": 10, "freq": freq, "tz": tz}
+    asked = {"asked": Features(lags=lags, rolling=("mean_5",)), "farthest": 10, "freq": freq, "tz": tz}
     at_predict = design(y.iloc[:300], None, y.index[300:310], **asked)
     at_fit = design(y, None, y.index, **asked).iloc[300:310]
     pd.testing.assert_frame_equal(at_predict, at_fit, check_exact=True, check_freq=False)
@@ -77,7 +83,7 @@ def test_other_steps_see_the_same_features_too(freq: str, lags: tuple[int, ...])
 def test_nothing_after_the_last_known_reading_is_seen() -> None:
     y = series(600, "Europe/Paris")
     known, target = y.iloc[:500], y.index[500:524]
-    asked = {"features": FULL, "farthest": 24, "freq": "1h", "tz": "Europe/Paris"}
+    asked = {"asked": FULL, "farthest": 24, "freq": "1h", "tz": "Europe/Paris"}
     planted = y.copy()
     planted.iloc[500:] = 1e9
     seen = design(planted, None, target, **asked)
@@ -133,6 +139,57 @@ def test_lags_mean_local_time_and_their_columns_say_how_far() -> None:
         expected = table[then.tz_convert("UTC")] if far_enough else np.nan
         assert_array_equal(found["lag_24"].iloc[place], expected)
         assert_array_equal(found["lag_25"].iloc[place], table[now - pd.Timedelta("25h")])
+
+
+def hours_before(now: pd.Timestamp, hours: int, tz: str) -> pd.Timestamp:
+    """The slow way: whole days by the clock on the wall, anything else by the hours that passed."""
+    if hours % 24:
+        return now - pd.Timedelta(hours=hours)
+    wall = now.tz_convert(tz).tz_localize(None) - pd.Timedelta(hours=hours)
+    then = wall.tz_localize(tz, nonexistent="shift_forward", ambiguous=True).tz_convert("UTC")
+    # where a clock moves by half an hour, the hourly step that holds the same local time
+    return now - (now - then).ceil("h")
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["UTC", "Europe/Paris", "America/Santiago", "Australia/Lord_Howe", "Asia/Kolkata"]),
+    st.sampled_from(["2024-01-10", "2024-03-25", "2024-03-31", "2024-04-05", "2024-09-06", "2024-10-03", "2024-10-26"]),
+    st.lists(st.integers(1, 60), min_size=1, max_size=4, unique=True),
+    st.integers(1, 50),
+    st.sets(st.integers(0, 239), max_size=60),
+)
+def test_a_lag_is_what_a_slow_look_up_finds(
+    tz: str, start: str, lags: list[int], farthest: int, missing: set[int]
+) -> None:
+    index = calendar.grid(pd.Timestamp(start, tz="UTC"), 240 + farthest, "1h", tz)
+    values = np.arange(240.0)
+    values[list(missing)] = np.nan
+    y, table = pd.Series(values, index=index[:240]), dict(zip(index[:240], values, strict=True))
+    found = design(y, None, index, Features(lags=tuple(lags)), farthest=farthest, freq="1h", tz=tz)
+    for lag in lags:
+        moved = known_lag(lag, farthest, "1h")
+        for now, value in found[f"lag_{moved}"].items():
+            then = hours_before(now, moved, tz)
+            near = now - then < pd.Timedelta(hours=farthest)
+            assert_array_equal(value, np.nan if near else table.get(then, np.nan))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 30), min_size=1, max_size=3, unique=True), st.sets(st.integers(0, 99), max_size=30))
+def test_covariates_are_what_a_slow_look_up_finds(lags: list[int], missing: set[int]) -> None:
+    index = calendar.grid(pd.Timestamp("2024-03-29", tz="UTC"), 100, "1h", "Europe/Paris")
+    X = pd.DataFrame({"a": np.arange(100.0), "b": np.arange(100.0) + 1000}, index=index)
+    X.iloc[list(missing), 0] = np.nan
+    y = pd.Series(np.ones(76), index=index[:76])
+    asked = Features(covariate_lags=tuple(lags))
+    found = design(y, X, index[76:], asked, farthest=24, freq="1h", tz="Europe/Paris")
+    for name in ("a", "b"):
+        table = X[name].to_dict()
+        for lag in lags:
+            column = found[f"x_{name}_lag_{lag}" if lag else f"x_{name}"]
+            expected = [table.get(hours_before(now, lag, "Europe/Paris"), np.nan) for now in column.index]
+            assert_array_equal(column, expected)
 
 
 # windows

@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fleet.frames import Covariate, History, Panel, Rows, Span, covariate_frame, digest, panel_of, spans
+from fleet.task import Task
 from store.clock import to_micros
 
 HOUR = 3_600_000_000
@@ -175,6 +176,18 @@ def test_an_unknown_gap_does_not_reach_past_the_last_reading() -> None:
     readings = [Reading(0, HOUR, 1, 1.0), Reading(10 * HOUR, 11 * HOUR, 1, 2.0)]
     history = History(rows_of(readings), "1h", "UTC")
     equal(plain(history.known_at(3 * HOUR)), [(0, 1.0)])
+
+
+@pytest.mark.parametrize("window", [None, 3 * HOUR])
+def test_a_model_that_names_an_index_changes_nothing_for_the_next(window: int | None) -> None:
+    times = np.arange(LENGTH, dtype=np.int64) * HOUR
+    history = History(Rows(times, np.ones(LENGTH), times + HOUR, np.ones_like(times)), "1h", "UTC")
+    target = history.times
+    for _ in range(2):
+        y, task = history.known_at(LENGTH * HOUR, window), Task(target=target, freq="1h")
+        for index in (y.index, task.target):
+            assert (index.name, index.freq) == (None, None)
+            index.name, index.freq = "ds", "h"
 
 
 # -- covariates ----------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import zlib
 from typing import Any
 
 import lightgbm
@@ -10,9 +12,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from fleet import features
-from fleet.adapters.lightgbm import LightGBM
-from fleet.errors import AdapterMissing, ConfigInvalid, CovariateMissing, TooShort
+from fleet import calendar, features
+from fleet.adapters.lightgbm import LightGBM, text_of
+from fleet.errors import AdapterMissing, ConfigInvalid, CovariateMissing, FleetError, TooShort
 from fleet.task import Task
 
 SMALL = {"num_leaves": 7, "min_data_in_leaf": 5}
@@ -48,8 +50,10 @@ def test_the_numbers_are_the_library_s() -> None:
 
     wanted = features.Features(lags=(24, 48), rolling=("mean_24",), calendar=("hour",))
     asked = {"farthest": 24, "freq": "1h", "tz": "UTC"}
-    table = features.design(y, X, y.index[48:], wanted, **asked).to_numpy()
-    rows = features.design(y, X, task.target, wanted, **asked).to_numpy()
+    table, rows = (
+        np.column_stack([*features.design(y, X, calendar.micros(at), wanted, **asked).values()])
+        for at in (y.index[48:], task.target)
+    )
     common = {"learning_rate": 0.1, "num_threads": 1, "deterministic": True, "force_row_wise": True, "verbosity": -1}
     for column, objective in {
         "mean": {"objective": "regression"},
@@ -59,6 +63,44 @@ def test_the_numbers_are_the_library_s() -> None:
         data = lightgbm.Dataset(table, label=y.to_numpy()[48:])
         bare = lightgbm.train({**common, **SMALL, **objective, "seed": 3}, data, num_boost_round=20)
         np.testing.assert_array_equal(ours[column], bare.predict(rows))
+
+
+FORMS = {
+    "plain": {},
+    "linear leaves": {"linear_tree": True},
+    "dropped trees": {"boosting": "dart"},
+    "averaged": {"boosting": "rf", "bagging_freq": 1, "bagging_fraction": 0.7},
+    "a link": {"objective": "poisson"},
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_is_left_out_of_the_text_changes_no_forecast_and_no_importance(form: str) -> None:
+    y = series()
+    task = task_after(y)
+    model = LightGBM(rounds=12, params={**SMALL, **FORMS[form]}).fit(y, None, task)
+    rows = model.columns.asked(y, None, task)
+    trained = model.models["mean"]
+    assert isinstance(trained, lightgbm.Booster)
+    text = text_of(trained)
+    assert len(text) < 0.9 * len(trained.model_to_string())
+    kept = lightgbm.Booster(model_str=text)
+    np.testing.assert_array_equal(kept.predict(rows), trained.predict(rows))
+    for kind in ("split", "gain"):
+        np.testing.assert_allclose(kept.feature_importance(kind), trained.feature_importance(kind), rtol=1e-4)
+
+
+def test_a_model_of_the_first_format_forecasts_as_it_did() -> None:
+    y = series()
+    task = task_after(y, quantiles=(0.5,))
+    model = LightGBM(rounds=12, params=SMALL).fit(y, None, task)
+    texts = {name: trained.model_to_string() for name, trained in model.models.items()}
+    kept = {"format": 1, "columns": model.columns.as_json(), "models": texts}
+    old = LightGBM().load(zlib.compress(json.dumps(kept).encode()))
+    pd.testing.assert_frame_equal(old.predict(y, None, task), model.predict(y, None, task), check_exact=True)
+    assert LightGBM().load(old.save()).columns == model.columns
+    with pytest.raises(FleetError, match="format 7"):
+        LightGBM().load(zlib.compress(json.dumps({**kept, "format": 7}).encode()))
 
 
 def test_a_lag_without_a_reading_is_read_a_day_further_back() -> None:

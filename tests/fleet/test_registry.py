@@ -5,6 +5,8 @@ from __future__ import annotations
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,12 @@ import pandas as pd
 import pytest
 
 from fleet.adapters.naive import Rule, SeasonalNaive
+from fleet.artefacts import CODECS
+from fleet.config import RecipeConfig
 from fleet.errors import AdapterMissing, ConfigInvalid
 from fleet.forecaster import Adapter
-from fleet.registry import ADAPTERS, build, library_version, recipe_hash
+from fleet.recipes import recipe_of
+from fleet.registry import ADAPTERS, build, library_of, library_version, recipe_hash
 from fleet.task import Task
 
 
@@ -100,6 +105,42 @@ class Nothing:
 def test_versions_are_those_of_the_libraries() -> None:
     assert library_version(build("lightgbm", {})).split(".")[0].isdecimal()
     assert library_version(build("statsmodels", {"model": "ets"})).startswith("0.")
+
+
+def test_any_regressor_counts_with_the_distribution_it_is_from() -> None:
+    for estimator, library in (
+        ("sklearn.linear_model.Ridge", "scikit-learn"),
+        ("lightgbm.LGBMRegressor", "lightgbm"),
+        ("a_library_that_is_nowhere.Regressor", "scikit-learn"),
+    ):
+        made = build("sklearn", {"estimator": estimator})
+        assert library_of(made) == library
+        assert library_version(made) == version(library)
+
+
+def test_every_adapter_is_kept_in_a_form_that_is_known() -> None:
+    for name in ADAPTERS:
+        made = build(name, {"model": "ets"} if name == "statsmodels" else {})
+        assert isinstance(made, Adapter)
+        assert not CODECS[made.codec].code
+
+
+def test_an_adapter_between_functions_of_a_user_is_what_it_was(tmp_path: Path) -> None:
+    (tmp_path / "rules.py").write_text("def clean(y, X, task):\n    return y, X\n")
+    for adapter, options in {
+        "lightgbm": {"calendar": ["holiday"], "country": "FR"},
+        "seasonal_naive": {"season": 24},
+        "statsmodels": {"model": "ets"},
+    }.items():
+        asked = RecipeConfig(name="mine", adapter=adapter, options=options)
+        plain, between = recipe_of(asked, tmp_path), recipe_of(replace(asked, before="rules:clean"), tmp_path)
+        for name in ("library", "library_version", "learns", "sees_any", "adapter"):
+            assert getattr(between, name) == getattr(plain, name)
+        for name in ("codec", "uses_covariates", "calendar"):
+            assert getattr(between.forecaster, name, ()) == getattr(plain.forecaster, name, ())
+        assert isinstance(between.forecaster, Adapter)
+        assert not between.light, "what a user wrote can hang"
+        assert pickle.loads(pickle.dumps(between)) == between  # noqa: S301  our own bytes
 
 
 def test_adapters_are_built_without_their_libraries() -> None:

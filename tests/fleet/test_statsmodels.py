@@ -286,6 +286,17 @@ def test_options_are_checked_at_birth() -> None:
         Statsmodels(model="ets", season=0)
 
 
+def test_none_can_be_said_where_there_is_no_null() -> None:
+    y = series()
+    said, meant = ({"trend": word, "seasonal": word} for word in ("none", None))
+    for model in ("holt_winters", "ets"):
+        pd.testing.assert_frame_equal(forecast(y, model, said), forecast(y, model, meant), check_exact=True)
+    said, meant = ({"order": [1, 0, 0], "seasonal_order": [0, 0, 0], "trend": word} for word in ("none", None))
+    pd.testing.assert_frame_equal(forecast(y, "sarimax", said), forecast(y, "sarimax", meant), check_exact=True)
+    with pytest.raises(ConfigInvalid, match=r"params\.trend = 'nine': unknown to ets; accepted: add, mul,.* none"):
+        Statsmodels(model="ets", params={"trend": "nine"})
+
+
 def test_blobs_are_small_and_do_not_grow_with_the_history() -> None:
     for model in ACCEPTED:
         params = {"maxiter": 5} if model in ("ets", "sarimax") else {}

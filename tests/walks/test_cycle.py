@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -306,6 +305,11 @@ def test_the_scale_is_the_seasonal_step_of_all_history_before_the_first_origin(d
             assert row["scale_sq"] == pytest.approx((step**2).mean(), rel=1e-12)
 
 
+def contents(fleet: Fleet, table: str) -> list[str]:
+    """Every row of a table; a table is sorted by some of its columns, so equal ones may stand in any order."""
+    return sorted(map(repr, fleet.store.table(table).to_pylist()))
+
+
 # -- again ---------------------------------------------------------------------------------------------------------
 
 
@@ -315,7 +319,7 @@ def test_repeated_verbs_change_nothing(fleet: Fleet) -> None:
     for verb in (lambda: fleet.train(promote=True), fleet.forecast):
         later(fleet)
         verb()
-    before, head = {name: fleet.store.table(name) for name in DETERMINISTIC}, fleet.store.head()
+    before, head = {name: contents(fleet, name) for name in DETERMINISTIC}, fleet.store.head()
     repeats: tuple[Callable[[], Report], ...] = (
         fleet.backtest,
         lambda: fleet.train(promote=True),
@@ -329,8 +333,8 @@ def test_repeated_verbs_change_nothing(fleet: Fleet) -> None:
         assert (report.skipped, report.ok, report.rows) == (len(ASSETS), 0, {})
     fleet.ingest(next_day())
     assert fleet.store.head() == head
-    for name, table in before.items():
-        assert fleet.store.table(name).equals(table), name
+    for name, found in before.items():
+        assert contents(fleet, name) == found, name
 
 
 def test_forecasts_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
@@ -492,13 +496,13 @@ def test_a_champion_whose_module_is_gone_falls_back_alone(tmp_path: Path) -> Non
         champions = {row["asset_id"]: row["recipe"] for row in fleet.store.table("champions").to_pylist()}
     module = next((tmp_path / "fleet").glob("models_*.py"))
     module.unlink()
-    del sys.modules[module.stem]
     rest = CONFIG.replace('[recipes.level]\nadapter = "MODELS:Level"\nwindow = 48\n', "")
     with fleet_in(tmp_path / "fleet", rest) as fleet:
         report = fleet.forecast()
         orphans = [asset for asset, recipe in champions.items() if recipe == "level"]
         assert (report.fell_back, report.ok, report.failed) == (len(orphans), len(ASSETS) - len(orphans), 0)
-        assert [(group.cause, group.count) for group in report.failures] == [("adapter_missing", len(orphans))]
+        assert [(group.cause, group.count) for group in report.failures] == [("exception", len(orphans))]
+        assert "was taken away since this version was trained" in report.failures[0].error
         # In life the board shows who stood in, although nobody named it a candidate.
         fleet.ingest(next_day())
         later(fleet)

@@ -87,7 +87,8 @@ def test_a_recipe_that_begins_to_fail_is_not_judged_by_its_past(tmp_path: Path) 
 
 
 def test_a_model_that_cannot_be_kept_is_refused_before_it_is_chosen(tmp_path: Path) -> None:
-    with fleet_in(tmp_path / "fleet", CONFIG, model(save="pass")) as fleet:
+    locked = model(broken="self.lock = __import__('threading').Lock()", save="pass")
+    with fleet_in(tmp_path / "fleet", CONFIG, locked) as fleet:
         fleet.ingest(hourly(ASSETS, 20))
         report = fleet.train(promote=True)
         assert (report.ok, report.failed) == (len(ASSETS), 0)

@@ -34,6 +34,12 @@ ACCEPTED: dict[str, tuple[str, ...]] = {
     "autoreg": autoreg.MODEL,
     "theta": theta.MODEL + theta.FORECAST,
 }
+# TOML has no null: where the library's None is a choice of its own, "none" says it.
+MAY_BE_NONE: dict[str, tuple[str, ...]] = {
+    "holt_winters": ("trend", "seasonal"),
+    "ets": ("trend", "seasonal"),
+    "sarimax": ("trend",),
+}
 _CLASSES: dict[str, type[Core]] = {
     "holt_winters": exponential.Smoothed,
     "ets": exponential.Smoothed,
@@ -50,7 +56,11 @@ class Statsmodels:
     Args:
         model: which one.
         season: steps of a season; the task's main season when absent, 1 for none.
-        params: arguments of the library's model and of its fit, by the library's names.
+        params: arguments of the library's model and of its fit, by the library's names; ``"none"`` is None where None
+            means something: no trend, no season.
+
+    >>> Statsmodels(model="ets", params={"trend": "none"}).options["trend"] is None
+    True
     """
 
     model: Name
@@ -69,10 +79,22 @@ class Statsmodels:
         unknown = [name for name in self.params if name not in accepted]
         if unknown:
             raise ConfigInvalid(f"params.{unknown[0]}: unknown to {self.model}; accepted: {', '.join(accepted)}")
+        if self.model in ("holt_winters", "ets"):
+            for name in ("trend", "seasonal"):
+                kind = self.options.get(name)
+                if kind is not None and kind not in exponential.KINDS:
+                    kinds = ", ".join((*exponential.KINDS, "none"))
+                    raise ConfigInvalid(f"params.{name} = {kind!r}: unknown to {self.model}; accepted: {kinds}")
 
     @property
     def uses_covariates(self) -> bool:
         return self.model in ("sarimax", "autoreg")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The params as the library takes them."""
+        nullable = MAY_BE_NONE.get(self.model, ())
+        return {name: None if name in nullable and value == "none" else value for name, value in self.params.items()}
 
     def fit(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> StatsmodelsFitted:
         readings(y)
@@ -80,15 +102,15 @@ class Statsmodels:
         with quiet():
             match self.model:
                 case "holt_winters":
-                    core: Core = exponential.fit_holt_winters(y, task, season, self.params)
+                    core: Core = exponential.fit_holt_winters(y, task, season, self.options)
                 case "ets":
-                    core = exponential.fit_ets(y, task, season, self.params)
+                    core = exponential.fit_ets(y, task, season, self.options)
                 case "theta":
-                    core = theta.fit_theta(y, task, season, self.params)
+                    core = theta.fit_theta(y, task, season, self.options)
                 case "autoreg":
-                    core = autoreg.fit_autoreg(y, X, task, season, self.params)
+                    core = autoreg.fit_autoreg(y, X, task, season, self.options)
                 case "sarimax":
-                    core = sarimax.fit_sarimax(y, X, task, season, self.params)
+                    core = sarimax.fit_sarimax(y, X, task, season, self.options)
         return StatsmodelsFitted(model=self.model, core=core)
 
     def load(self, blob: bytes) -> StatsmodelsFitted:

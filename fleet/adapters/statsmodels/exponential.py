@@ -27,6 +27,7 @@ from fleet.alignment import Aligned, align, filled
 from fleet.errors import FitFailed, TooShort
 from fleet.task import FloatArray, Task
 
+KINDS = ("add", "mul", "additive", "multiplicative")
 HOLT_WINTERS = {"trend": "add", "damped_trend": True, "seasonal": "add"}
 HOLT_WINTERS_MODEL = ("trend", "damped_trend", "seasonal", "initialization_method", "bounds")
 HOLT_WINTERS_FIT = (

@@ -1,0 +1,24 @@
+"""Figures for notebooks and pages: values in NumPy go in, a Plotly figure comes out; the one place that knows Plotly.
+
+Nothing here asks the store: `fleet.questions` does. Every text that a user can choose passes through `literal`.
+"""
+
+from fleet.figures.fan import Scene, extremes, fan
+from fleet.figures.look import literal, number, page
+from fleet.figures.profiles import calibration, errors
+from fleet.figures.ranking import Entry, along, distribution, ranking
+
+__all__ = [
+    "Entry",
+    "Scene",
+    "along",
+    "calibration",
+    "distribution",
+    "errors",
+    "extremes",
+    "fan",
+    "literal",
+    "number",
+    "page",
+    "ranking",
+]

@@ -1,0 +1,40 @@
+"""What figures, cards and pages show, asked of one snapshot: sums and rows in NumPy, not yet drawn.
+
+Each question costs a few queries whatever the size of the fleet, and sees one state of the store.
+"""
+
+from fleet.questions.curves import (
+    Curve,
+    Known,
+    backtested,
+    forecast_of,
+    known_between,
+    nearest_issue,
+    newest_issue,
+    since,
+)
+from fleet.questions.glance import Glance, Job, Ranked, Scored, Worst, glance, ranked, scored
+from fleet.questions.profiles import Profile, Reliability, profiles, reliability
+
+__all__ = [
+    "Curve",
+    "Glance",
+    "Job",
+    "Known",
+    "Profile",
+    "Ranked",
+    "Reliability",
+    "Scored",
+    "Worst",
+    "backtested",
+    "forecast_of",
+    "glance",
+    "known_between",
+    "nearest_issue",
+    "newest_issue",
+    "profiles",
+    "ranked",
+    "reliability",
+    "scored",
+    "since",
+]

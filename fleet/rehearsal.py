@@ -1,0 +1,110 @@
+"""What a verb would do, without doing it: which recipes it would judge, fit or issue with, on how many assets.
+
+The same rules as the verbs', over the same rows; nothing is started and nothing is written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Literal
+
+from fleet.backtest import Due, unjudged
+from fleet.champions import standings
+from fleet.driver import Driver
+from fleet.fitting import pickle_mark
+from fleet.inference import already_issued, issue_times
+from fleet.outcome import Failed, Planned, Report
+from fleet.plan import Recipe
+from fleet.population import Loaded, Population, batches, load
+from fleet.training import Plan, fit_all, planned, unfitted
+
+if TYPE_CHECKING:
+    from store.reading import Snapshot
+
+Act = Literal["judge", "fit", "issue"]
+
+
+def rehearse_backtest(driver: Driver, people: Population, *, recipes: Mapping[str, Recipe], force: bool) -> Report:
+    """What `backtest` would judge."""
+    snapshot = driver.store.snapshot()
+    work: Counter[tuple[Act, str | None]] = Counter()
+    busy: set[str] = set()
+    for asset_id, names in _due(driver, snapshot, people, recipes, unjudged(snapshot, people, recipes, force=force)):
+        work.update(("judge", name) for name in names)
+        busy.update([asset_id] if names else ())
+    return _report(driver, people, work, busy)
+
+
+def rehearse_train(
+    driver: Driver, people: Population, *, recipes: Mapping[str, Recipe], judging: bool, force: bool
+) -> Report:
+    """What `train` would judge and fit. What an asset to be judged is fitted with stands under no name yet."""
+    snapshot = driver.store.snapshot()
+    work: Counter[tuple[Act, str | None]] = Counter()
+    unknown: set[str] = set()
+    if judging:
+        of_batch = unjudged(snapshot, people, recipes, force=force)
+        for asset_id, names in _due(driver, snapshot, people, recipes, of_batch):
+            work.update(("judge", name) for name in names)
+            unknown.update([asset_id] if names else ())
+        plans = planned(driver, snapshot, people, recipes, {})
+    else:
+        plans = {member.asset_id: fit_all(member, recipes) for member in people.members}
+    work.update([("fit", None)] * len(unknown))
+    # Of an asset that is judged first only the fallbacks are known.
+    plans = {
+        asset_id: Plan(chosen=None, recipes=tuple(n for n in plan.recipes if n != plan.chosen))
+        if asset_id in unknown
+        else plan
+        for asset_id, plan in plans.items()
+    }
+    wanted = {name: driver.recipe(name) for name in sorted({n for plan in plans.values() for n in plan.recipes})}
+    versions: dict[tuple[str, str], str | Failed] = {}
+    openable = pickle_mark(driver.keyring)
+    of_batch = unfitted(snapshot, people, wanted, plans, versions, openable=openable, force=force)
+    busy = set(unknown)
+    for asset_id, names in _due(driver, snapshot, people, wanted, of_batch):
+        work.update(("fit", name) for name in names)
+        busy.update([asset_id] if names else ())
+    return _report(driver, people, work, busy)
+
+
+def rehearse_forecast(driver: Driver, people: Population, *, issue_time: datetime | None, reissue: bool) -> Report:
+    """What `forecast` would issue with; under no name stand the assets that have no champion."""
+    snapshot = driver.store.snapshot()
+    issues = issue_times(people, issue_time)
+    there = set() if reissue or not issues else already_issued(snapshot, issues.values())
+    standing = standings(snapshot)
+    due = [asset_id for asset_id, issue in issues.items() if (asset_id, issue) not in there]
+    champions = (standing[asset_id].recipe if asset_id in standing else None for asset_id in due)
+    work: Counter[tuple[Act, str | None]] = Counter(("issue", recipe) for recipe in champions)
+    return _report(driver, people, work, set(due))
+
+
+def _due(
+    driver: Driver,
+    snapshot: Snapshot,
+    people: Population,
+    recipes: Mapping[str, Recipe],
+    of_batch: Callable[[Loaded], Due],
+) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each asset with its due recipes."""
+    with_covariates = any(recipe.sees_any for recipe in recipes.values())
+    for batch in batches(people.members):
+        loaded = load(snapshot, driver.config, batch, folder=None, with_covariates=with_covariates)
+        due = of_batch(loaded)
+        for member in batch:
+            yield member.asset_id, tuple(due(member))
+
+
+def _report(driver: Driver, people: Population, work: Counter[tuple[Act, str | None]], busy: set[str]) -> Report:
+    rows = sorted(work.items(), key=lambda row: (("judge", "fit", "issue").index(row[0][0]), -row[1], row[0][1] or ""))
+    return Report(
+        job=driver.job,
+        slot=driver.slot,
+        assets=len(people.members),
+        skipped=len(people.members) - len(busy),
+        planned=tuple(Planned(act=act, recipe=recipe, assets=count) for (act, recipe), count in rows),
+    )
