@@ -30,7 +30,7 @@ from tests.bench.pairs import COMMAND, Side, in_turns, ratios, timed
 HORIZON = 48
 LAGS = (48, 49, 72, 96, 120, 168)
 WINDOWS = (24, 168)
-CHUNK = 10
+CHUNK = 4
 LIGHTGBM = {
     "objective": "regression", "num_leaves": 31, "learning_rate": 0.1, "num_threads": 1, "deterministic": True,
     "force_row_wise": True, "verbosity": -1, "seed": 0,

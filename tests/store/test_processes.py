@@ -57,6 +57,13 @@ def finish(process: subprocess.Popen[str]) -> str:
     return out
 
 
+def rest(process: subprocess.Popen[str]) -> str:
+    """What a process that ends has still to say. Not communicate(), which forgets what readline() read ahead."""
+    assert process.stdout is not None
+    with process:
+        return process.stdout.read()
+
+
 def whole_commits(store: Store) -> set[str]:
     """The runs in a store, after checking that each commit is there in every table, or in none."""
     with_metrics = {r["run_id"]: r["n"] for r in store.sql("select run_id, count(*) n from metrics group by 1").rows()}
@@ -92,7 +99,7 @@ def test_a_commit_is_all_or_nothing_when_its_process_is_killed(tmp_path: Path, a
     assert writer.stdout is not None
     acknowledged = {writer.stdout.readline().strip() for _ in range(after)}
     writer.send_signal(signal.SIGKILL)
-    acknowledged |= set(writer.communicate(timeout=60)[0].split())
+    acknowledged |= set(rest(writer).split())
     with Store.open(path) as store:
         survived = whole_commits(store)
         assert acknowledged <= survived

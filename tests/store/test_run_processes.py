@@ -11,7 +11,7 @@ import pytest
 
 from store import FixedClock, Store, environment
 from store.errors import AlreadyExists, NotFound, WrongState
-from tests.store.test_processes import finish, start
+from tests.store.test_processes import finish, rest, start
 
 LOGGER = """
     import sys
@@ -65,7 +65,7 @@ def test_a_killed_run_keeps_every_acknowledged_value_and_goes_on_elsewhere(tmp_p
     with Store.open(path, clock=clock) as store:
         assert store.runs(status="running").alive.tolist() == [True]
         writer.send_signal(signal.SIGKILL)
-        lines += writer.communicate(timeout=60)[0].splitlines()
+        lines += rest(writer).splitlines()
         steps = [int(line.split()[1]) for line in lines if line.strip()]
         run_id = lines[0].split()[0]
         (found,) = store.runs(status="running").to_dict("records")
@@ -110,7 +110,7 @@ def test_a_killed_batch_keeps_whole_runs(tmp_path: Path) -> None:
     while int(writer.stdout.readline().split()[0]) < 5:
         continue
     writer.send_signal(signal.SIGKILL)
-    last = writer.communicate(timeout=60)[0].splitlines()
+    last = rest(writer).splitlines()
     with Store.open(path) as store:
         frame = store.runs(metrics=["x", "y"], order_by="metrics.x")
         count = len(frame)
