@@ -72,7 +72,12 @@ class Result:
             if plain is not None:
                 names, rows = plain
                 return [dict(zip(names, row, strict=True)) for row in rows]
-        listed: list[dict[str, Any]] = self.arrow().to_pylist()
+        try:
+            listed: list[dict[str, Any]] = self.arrow().to_pylist()
+        except OverflowError as cause:
+            raise QueryInvalid(
+                "an instant of the answer lies beyond the years 1 to 9999", hint="cast the column to VARCHAR"
+            ) from cause
         return listed
 
     def __len__(self) -> int:

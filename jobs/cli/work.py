@@ -27,7 +27,7 @@ def ingest(*, common: Common = COMMON) -> int:
     - `tsfleet ingest`
     - `tsfleet ingest --json`
     """
-    with common.fleet() as fleet, shown("ingest", quiet=common.json) as show:
+    with common.fleet(create=True) as fleet, shown("ingest", quiet=common.json) as show:
         report = fleet.ingest(progress=show)
     return finish_ingest(report, as_json=common.json)
 
