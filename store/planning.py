@@ -75,6 +75,8 @@ class Plan(NamedTuple):
     missing: tuple[Damage, ...] = ()
     #: The snapshot up to which ``latest`` has been derived; None where it cannot be used.
     derived: int | None = None
+    #: Where DuckDB holds how `latest` has changed since, for a question; None where it has to be asked.
+    tail: str | None = None
 
     def columns(self, table: Table) -> tuple[str, ...]:
         """The columns of a table, with the dynamic ones that the store has."""
@@ -159,26 +161,51 @@ class Plan(NamedTuple):
 
         ``unknown`` says of a metric, whose run's row is ``r``, whether it is kept beside those of other runs.
         """
-        metrics, runs = TABLES["metrics"], TABLES["runs"]
-        told = {"by_run": unknown, "newest": _NEWEST, "same_key": _SAME_LATEST, "columns": _LATEST_COLUMNS}
         if self.derived is None:
-            rows = self.rows(metrics, pruning)
-            return template("latest_of_all").format(metrics=rows, runs=self.alive(runs), **told)
+            return template("latest_of_all").format(
+                metrics=self.rows(TABLES["metrics"], pruning),
+                runs=self.alive(TABLES["runs"]),
+                by_run=unknown,
+                newest=_NEWEST,
+                same_key=_SAME_LATEST,
+            )
         derived = self.rows(LATEST, pruning)
-        if not self.behind and not any("by_run" in one.columns for one in self.segments(LATEST)):
+        if self.latest_is_final:
             return derived
+        tail = f"SELECT * FROM {self.tail}" if self.tail and unknown == "false" else self.latest_tail(unknown)
         return template("latest_since").format(
-            derived=derived,
-            fresh=self.after(metrics, self.derived, pruning),
+            derived=derived, tail=tail, same_key=_SAME_LATEST, columns=_LATEST_COLUMNS
+        )
+
+    def latest_tail(self, unknown: str = "false") -> str:
+        """SQL of the rows of ``latest`` whose keys got a metric after what is derived; ``unknown`` as above."""
+        assert self.derived is not None
+        runs = TABLES["runs"]
+        return template("latest_tail").format(
+            derived=self.rows(LATEST),
+            fresh=self.after(TABLES["metrics"], self.derived),
             told=self.after(runs, self.derived),
             runs=self._replace(snapshot=self.derived).alive(runs),
-            **told,
+            by_run=unknown,
+            newest=_NEWEST,
+            same_key=_SAME_LATEST,
+            columns=_LATEST_COLUMNS,
         )
+
+    @property
+    def latest_is_final(self) -> bool:
+        """Whether what is derived is the answer as it is."""
+        return not self.behind and not any("by_run" in one.columns for one in self.segments(LATEST))
 
     @property
     def behind(self) -> bool:
         """Whether anything was written to what ``latest`` is derived from since it was."""
-        return any(self.state.touched[name] > (self.derived or 0) for name in LATEST.derived_from)
+        return self.newest_source > (self.derived or 0)
+
+    @property
+    def newest_source(self) -> int:
+        """The last commit up to the snapshot, or a little later, that may have changed `latest`."""
+        return min(self.snapshot, max(self.state.touched[name] for name in LATEST.derived_from))
 
     def relabelled(self, since: int) -> str:
         """SQL that counts the runs known at a snapshot whose product has changed since."""

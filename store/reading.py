@@ -243,7 +243,13 @@ class Reader:
             now=to_micros(self.clock.now()),
             missing=missing,
         )
-        return plan._replace(derived=self._derived(engine, plan)) if LATEST.name in names else plan
+        if LATEST.name not in names:
+            return plan
+        plan = plan._replace(derived=self._derived(engine, plan))
+        if plan.derived is None or plan.latest_is_final:
+            return plan
+        key = (state.segments[LATEST.name][0].id, plan.newest_source)
+        return plan._replace(tail=engine.tail(key, plan.latest_tail))
 
 
 class Asking(NamedTuple):

@@ -1,12 +1,12 @@
 """The newest metrics: ``python -m tests.bench store latest [--rows N] [--runs N] [--mlflow-python PATH]``.
 
-(a) "The latest metric of every asset" over ``--runs`` runs with 10 metrics each, one run an asset: here, and through the
-MLflow client with its SQLite store, by ``search_runs`` in pages of the most that it allows, newest first. MLflow is no
-dependency: PATH is a Python of another environment that has it; without it that half is skipped, aloud.
+(a) "The latest metric of every asset" over ``--runs`` runs with 10 metrics each, one run an asset: here, and through
+the MLflow client with its SQLite store, by ``search_runs`` in pages of the most that it allows, newest first. MLflow is
+no dependency: PATH is a Python of another environment that has it; without it that half is skipped, aloud.
 
-(b) ``latest`` over ``--rows`` metrics of 10,000 assets, 5 names each, written in bulk as the scoring of two years would,
-after one upkeep; then with a tail of small commits that nobody tidied. Warm is the median of many answers of one open
-store, cold the first answer of a new process. Beside it a query written by hand for DuckDB over one sorted Parquet
+(b) ``latest`` over ``--rows`` metrics of 10,000 assets, 5 names each, written in bulk as the scoring of two years would
+be, after one upkeep; then with a tail of small commits that nobody tidied. Warm is the median of many answers of one
+open store, cold the first answer of a new process. Beside it a query written by hand for DuckDB over one sorted Parquet
 file a month, in a warm connection.
 """
 
