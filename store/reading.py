@@ -235,7 +235,7 @@ class Reader:
         if snapshot is not None and state.oldest:
             self.catalog.admit(snapshot, state.oldest, ("", *names))
         missing = self._sound(state) if self._skip_damaged else ()
-        plan = Plan(
+        return Plan(
             folder=self.folder,
             snapshot=state.head if snapshot is None else snapshot,
             state=state,
@@ -243,13 +243,16 @@ class Reader:
             now=to_micros(self.clock.now()),
             missing=missing,
         )
-        if LATEST.name not in names:
+
+    def with_derived(self, engine: Engine, plan: Plan) -> Plan:
+        """A plan that stands on what is derived, as far as that goes."""
+        segments = plan.state.segments.get(LATEST.name)
+        if not segments:
             return plan
         plan = plan._replace(derived=self._derived(engine, plan))
         if plan.derived is None or plan.latest_is_final:
             return plan
-        key = (state.segments[LATEST.name][0].id, plan.newest_source)
-        return plan._replace(tail=engine.tail(key, plan.latest_tail))
+        return plan._replace(tail=engine.tail((segments[0].id, plan.newest_source), plan.latest_tail))
 
 
 class Asking(NamedTuple):
@@ -267,8 +270,8 @@ class Asking(NamedTuple):
             SnapshotExpired: a table is not whole at the snapshot any more.
         """
         plan = self.reader.plan(self.engine, self.question, tables, snapshot)
-        self.plans.append(plan)
-        return plan
+        self.plans.append(plan)  # before files are read: an error finds them here
+        return self.reader.with_derived(self.engine, plan)
 
     def outdated(self) -> bool:
         """Whether the newest plan names a segment that the catalog names no more."""

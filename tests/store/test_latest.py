@@ -154,8 +154,11 @@ def test_deleted_runs_stay_as_their_metrics_do(store: Store) -> None:
 
 @pytest.mark.parametrize("harm", ["gone", "cut", "flipped"])
 @pytest.mark.parametrize("looked", [False, True])
-def test_damage_of_what_is_derived_costs_time_only(store: Store, harm: str, looked: bool) -> None:
+@pytest.mark.parametrize("behind", [False, True])
+def test_damage_of_what_is_derived_costs_time_only(store: Store, harm: str, looked: bool, behind: bool) -> None:
     some(store)
+    if behind:
+        insert(store, "metrics", [metric("1", 0.5, 0)])
     if not looked:
         store.close()
         store = Store.open(store.path)
@@ -174,7 +177,7 @@ def test_damage_of_what_is_derived_costs_time_only(store: Store, harm: str, look
     insert(store, "metrics", [metric("1", 3.0, 9)])
     store.upkeep()
     assert store.verify().ok
-    assert (upto(store), newest(store)) == (3, [("p", 3.0, "1")])
+    assert (upto(store), newest(store)) == (3 + behind, [("p", 3.0, "1")])
     store.close()
 
 
