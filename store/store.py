@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from store.backing import Backup
     from store.diffing import Diff
     from store.duck import Params
+    from store.erasing import Erased
     from store.exporting import Export
     from store.packs import Place
+    from store.thinning import Thinned
     from store.tracking import Ledger
     from store.upkeep import Report
     from store.verifying import Progress, Verification
@@ -386,6 +388,51 @@ class Store(Tracked):
         from store import upkeep
 
         return upkeep.expire(self.path, self._catalog, self.clock, before=before)
+
+    def erase(self, assets: Iterable[str], *, dry_run: bool = False, wait: timedelta | None = None) -> Erased:
+        """Erase assets for good: rows, blobs that only they use, names in texts; no file of the store holds them then.
+
+        Snapshots from before end. Backups keep what they hold, and a source that still has an asset brings it back.
+
+        Args:
+            assets: their ids.
+            dry_run: change nothing, tell what would go.
+            wait: for readers that stand on old files; a minute by default. What they keep goes with the next upkeep.
+
+        Raises:
+            StoreBusy: another process is at upkeep.
+            Damaged: a file that would be written anew is; nothing was erased.
+        """
+        self._guard()
+        self._writable()
+        from store import erasing
+
+        ids = [assets] if isinstance(assets, str) else assets
+        wait = erasing.WAIT if wait is None else wait
+        return erasing.erase(self.path, self._catalog, self.clock, ids, dry_run=dry_run, wait=wait)
+
+    def thin(
+        self, product: str, *, older_than: datetime, keep_leads_below: timedelta, dry_run: bool = False
+    ) -> Thinned:
+        """Drop the long leads of old forecasts of a product; backtests and scores stay.
+
+        Older snapshots end for the forecasts. Running it again drops nothing more.
+
+        Args:
+            product: its name.
+            older_than: only what was issued before this.
+            keep_leads_below: valid times so long after the issue, or longer, go.
+            dry_run: change nothing, tell how many rows would go.
+
+        Raises:
+            StoreBusy: another process is at upkeep.
+        """
+        self._guard()
+        self._writable()
+        from store import thinning
+
+        rule = thinning.Rule(product=product, older_than=older_than, keep_leads_below=keep_leads_below)
+        return thinning.thin(self.path, self._catalog, self.clock, rule, dry_run=dry_run)
 
     def _tend(self, tables: list[str]) -> None:
         from store import upkeep

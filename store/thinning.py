@@ -1,0 +1,201 @@
+"""Thinning: of old forecasts only the short leads stay.
+
+What was issued far ahead is most of a fleet's rows, and is asked for while it is young. A row goes by its issue and its
+lead, so all roles of one issue and valid time go together: what ``published`` shows of the leads that stay is what it
+showed. Backtests stay whole, for intervals and comparisons are made of them; so do the scores of what went.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from store.catalog import Catalog, Columns, Segment
+from store.clock import Clock, to_micros
+from store.errors import SchemaMismatch, StoreBusy
+from store.rewriting import Swap, discard, groups, rewrite
+from store.schema import REPLACED
+from store.upkeep import lease
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from store.catalog.removing import Remover
+
+TABLE = "forecasts"
+#: The companion goes along: what it says of rows that went speaks of nothing any more.
+TABLES = (TABLE, TABLE + REPLACED)
+KEPT_ROLE = "backtest"
+_COLUMNS = ("product", "role", "issue_time", "valid_time")
+_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What goes: of a product the leads from ``keep_leads_below`` on, where the issue was before ``older_than``."""
+
+    product: str
+    older_than: datetime
+    keep_leads_below: timedelta
+
+    def __post_init__(self) -> None:
+        if self.older_than.tzinfo is None:
+            raise SchemaMismatch(f"{self.older_than.isoformat()} has no time zone", hint="give an aware datetime")
+        if self.keep_leads_below <= timedelta(0):
+            raise SchemaMismatch("every lead would go", hint="keep leads below a length of time above zero")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Thinned:
+    """What a thinning dropped, or would: ``rows`` of forecasts; ``snapshot`` is its commit, None without any.
+
+    ``segments`` were written anew, with ``bytes``; the old files go with the next upkeep.
+    """
+
+    product: str
+    rows: int
+    segments: int
+    bytes: int
+    snapshot: int | None
+    seconds: float
+
+
+def thin(folder: Path, catalog: Catalog, clock: Clock, rule: Rule, *, dry_run: bool = False) -> Thinned:
+    """Drop what a rule says; see the module.
+
+    Raises:
+        StoreBusy: another process is at upkeep.
+        Damaged: a file that would be written anew is; nothing was dropped.
+    """
+    began = time.monotonic()
+    rows = _Rows(rule)
+    with lease(folder):
+        work = _Thinning(folder, catalog, clock, rows)
+        work.look()
+        snapshot = None if dry_run else work.committed()
+    return Thinned(
+        product=rule.product,
+        rows=work.dropped,
+        segments=len(work.concerned),
+        bytes=sum(one.bytes for one in work.swaps),
+        snapshot=snapshot,
+        seconds=time.monotonic() - began,
+    )
+
+
+class _Rows:
+    """Tells which rows a rule drops."""
+
+    def __init__(self, rule: Rule) -> None:
+        self.product, self.before = rule.product, to_micros(rule.older_than)
+        self.lead = round(rule.keep_leads_below / timedelta(microseconds=1))
+
+    def dropped(self, rows: pa.Table) -> pa.ChunkedArray:
+        """Which of the rows go."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        issued, valid = (_micros(rows.column(name)) for name in ("issue_time", "valid_time"))
+        far = pc.greater_equal(pc.subtract(valid, issued), self.lead)
+        live = pc.not_equal(rows.column("role").cast(pa.string()), KEPT_ROLE)
+        old = pc.and_(pc.less(issued, self.before), pc.equal(rows.column("product").cast(pa.string()), self.product))
+        return pc.and_(old, pc.and_(far, live))
+
+    def kept(self, rows: pa.Table) -> pa.Table:
+        """The rows that stay."""
+        import pyarrow.compute as pc
+
+        return rows.filter(pc.invert(self.dropped(rows)))
+
+    def of_hot(self, columns: Columns) -> list[int]:
+        """The places of hot rows that go."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        return pc.indices_nonzero(self.dropped(pa.table({name: columns[name] for name in _COLUMNS}))).to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+
+
+def _micros(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    import pyarrow as pa
+
+    return values.cast(pa.int64())
+
+
+class _Thinning:
+    """One thinning on its way: ``dropped`` counts the rows of forecasts, ``concerned`` are segments that hold some."""
+
+    def __init__(self, folder: Path, catalog: Catalog, clock: Clock, rows: _Rows) -> None:
+        self.folder, self.catalog, self.clock, self.rows = folder, catalog, clock, rows
+        self.head = self.dropped = 0
+        self.concerned: list[Segment] = []
+        self.swaps: list[Swap] = []
+        self._found: dict[str, int] = {}
+
+    def look(self) -> None:
+        """Find out what is to go by now."""
+        state = self.catalog.state(TABLES)
+        self.head = state.head
+        held = [one for name in TABLES for one in state.segments[name]]
+        for one in held:
+            if one.id not in self._found:
+                self._found[one.id] = self._count(one)
+        self.concerned = [one for one in held if self._found[one.id]]
+        hot = self.catalog.hot_rows(TABLE)[1] if state.hot_count[TABLE] else None
+        self.dropped = sum(self._found[one.id] for one in self.concerned if one.table == TABLE)
+        self.dropped += len(self.rows.of_hot(hot)) if hot else 0
+
+    def _count(self, segment: Segment) -> int:
+        import pyarrow.compute as pc
+
+        if segment.min_time is not None and segment.min_time >= self.rows.before:
+            return 0
+        return sum(pc.sum(self.rows.dropped(rows)).as_py() or 0 for rows in groups(self.folder, segment, _COLUMNS))
+
+    def committed(self) -> int | None:
+        """The snapshot of the thinning; others may commit until the lock is held."""
+        try:
+            for attempt in range(_ATTEMPTS):
+                last = attempt == _ATTEMPTS - 1
+                self._prepare()
+                with self.catalog.removing() as remover:
+                    if last and remover.head != self.head:
+                        self.look()  # nobody writes now
+                        self._prepare()
+                    if remover.head == self.head:
+                        return self._swap(remover)
+                self.look()
+        except BaseException:
+            for swap in self.swaps:
+                discard(self.folder, swap.new)
+            raise
+        raise AssertionError("the last attempt decides")
+
+    def _prepare(self) -> None:
+        written = {one.id for swap in self.swaps for one in swap.old}
+        for name in TABLES:
+            old = [one for one in self.concerned if one.table == name and one.id not in written]
+            if old:
+                self.swaps.append(rewrite(self.folder, name, old, self.rows.kept))
+
+    def _swap(self, remover: Remover) -> int | None:
+        hot = {name: remover.hot(name, _COLUMNS) for name in TABLES}
+        leaving = {
+            name: [places[at] for at in self.rows.of_hot(columns)] for name, (places, columns) in hot.items() if places
+        }
+        if not self.swaps and not any(leaving.values()):
+            return None
+        at = to_micros(self.clock.now())
+        snapshot = remover.begin(at, "thin")
+        for name, places in leaving.items():
+            if places:
+                remover.remove_hot(name, places, {})
+                remover.touch(name)
+        for swap in self.swaps:
+            if not remover.swap(swap.table, [one.id for one in swap.old], swap.new, at):
+                raise StoreBusy(f"segments of {swap.table} went meanwhile", hint="try again")
+            remover.touch(swap.table)
+        remover.end_before(snapshot, TABLE)
+        return snapshot
