@@ -2,19 +2,21 @@
 
 What was issued far ahead is most of a fleet's rows, and is asked for while it is young. A row goes by its issue and its
 lead, so all roles of one issue and valid time go together: what ``published`` shows of the leads that stay is what it
-showed. Backtests stay whole, for intervals and comparisons are made of them; so do the scores of what went.
+showed. Backtests stay whole, for intervals and comparisons are made of them; so do the scores of what went, which
+nobody can compute again: a watermark says which those are.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from store.catalog import Catalog, Columns, Segment
-from store.clock import Clock, to_micros
+from store.clock import Clock, from_micros, to_micros
 from store.errors import SchemaMismatch, StoreBusy
 from store.rewriting import Swap, discard, groups, rewrite
 from store.schema import REPLACED
@@ -29,6 +31,8 @@ TABLE = "forecasts"
 #: The companion goes along: what it says of rows that went speaks of nothing any more.
 TABLES = (TABLE, TABLE + REPLACED)
 KEPT_ROLE = "backtest"
+#: Before the product: the watermark that tells its :class:`Extent`.
+MARK = "thinned/"
 _COLUMNS = ("product", "role", "issue_time", "valid_time")
 _ATTEMPTS = 4
 
@@ -46,6 +50,39 @@ class Rule:
             raise SchemaMismatch(f"{self.older_than.isoformat()} has no time zone", hint="give an aware datetime")
         if self.keep_leads_below <= timedelta(0):
             raise SchemaMismatch("every lead would go", hint="keep leads below a length of time above zero")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Extent:
+    """What has been thinned of a product: leads from ``leads_from`` on, of valid times up to ``valid_upto``."""
+
+    leads_from: timedelta
+    valid_upto: datetime
+
+    @classmethod
+    def from_mark(cls, text: str | None) -> Extent | None:
+        """As its watermark tells it; None for a product that was never thinned.
+
+        >>> Extent.from_mark('{"leads_from": 7200000000, "valid_upto": 0}').leads_from
+        datetime.timedelta(seconds=7200)
+        """
+        if text is None:
+            return None
+        told = json.loads(text)
+        lead, upto = timedelta(microseconds=told["leads_from"]), from_micros(told["valid_upto"])
+        return cls(leads_from=lead, valid_upto=upto)
+
+    def with_(self, other: Extent | None) -> Extent:
+        """Both, taken together."""
+        if other is None:
+            return self
+        lead, upto = min(self.leads_from, other.leads_from), max(self.valid_upto, other.valid_upto)
+        return Extent(leads_from=lead, valid_upto=upto)
+
+    def mark(self) -> str:
+        """As a watermark."""
+        lead = round(self.leads_from / timedelta(microseconds=1))
+        return json.dumps({"leads_from": lead, "valid_upto": to_micros(self.valid_upto)})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +115,7 @@ def thin(folder: Path, catalog: Catalog, clock: Clock, rule: Rule, *, dry_run: b
         snapshot = None if dry_run else work.committed()
     return Thinned(
         product=rule.product,
-        rows=work.dropped,
+        rows=work.gone.rows,
         segments=len(work.concerned),
         bytes=sum(one.bytes for one in work.swaps),
         snapshot=snapshot,
@@ -110,12 +147,35 @@ class _Rows:
 
         return rows.filter(pc.invert(self.dropped(rows)))
 
-    def of_hot(self, columns: Columns) -> list[int]:
-        """The places of hot rows that go."""
-        import pyarrow as pa
+    def gone(self, rows: pa.Table) -> Gone:
+        """How many rows go, and the latest of their valid times."""
         import pyarrow.compute as pc
 
-        return pc.indices_nonzero(self.dropped(pa.table({name: columns[name] for name in _COLUMNS}))).to_pylist()  # type: ignore[no-any-return]  # pyarrow has no types
+        valid = _micros(rows.column("valid_time")).filter(self.dropped(rows))
+        return Gone(len(valid), pc.max(valid).as_py() if len(valid) else 0)
+
+    def of_hot(self, columns: Columns) -> list[int]:
+        """The places of hot rows that go."""
+        import pyarrow.compute as pc
+
+        places: list[int] = pc.indices_nonzero(self.dropped(_hot(columns))).to_pylist()
+        return places
+
+
+class Gone(NamedTuple):
+    """Rows that go, and the latest of their valid times, in microseconds."""
+
+    rows: int = 0
+    upto: int = 0
+
+    def plus(self, other: Gone) -> Gone:
+        return Gone(self.rows + other.rows, max(self.upto, other.upto))
+
+
+def _hot(columns: Columns) -> pa.Table:
+    import pyarrow as pa
+
+    return pa.table({name: columns[name] for name in _COLUMNS})
 
 
 def _micros(values: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -125,14 +185,14 @@ def _micros(values: pa.ChunkedArray) -> pa.ChunkedArray:
 
 
 class _Thinning:
-    """One thinning on its way: ``dropped`` counts the rows of forecasts, ``concerned`` are segments that hold some."""
+    """One thinning on its way: ``gone`` are rows of forecasts, ``concerned`` the segments that hold some."""
 
     def __init__(self, folder: Path, catalog: Catalog, clock: Clock, rows: _Rows) -> None:
         self.folder, self.catalog, self.clock, self.rows = folder, catalog, clock, rows
-        self.head = self.dropped = 0
+        self.head, self.gone = 0, Gone()
         self.concerned: list[Segment] = []
         self.swaps: list[Swap] = []
-        self._found: dict[str, int] = {}
+        self._found: dict[str, Gone] = {}
 
     def look(self) -> None:
         """Find out what is to go by now."""
@@ -142,17 +202,18 @@ class _Thinning:
         for one in held:
             if one.id not in self._found:
                 self._found[one.id] = self._count(one)
-        self.concerned = [one for one in held if self._found[one.id]]
-        hot = self.catalog.hot_rows(TABLE)[1] if state.hot_count[TABLE] else None
-        self.dropped = sum(self._found[one.id] for one in self.concerned if one.table == TABLE)
-        self.dropped += len(self.rows.of_hot(hot)) if hot else 0
+        self.concerned = [one for one in held if self._found[one.id].rows]
+        self.gone = self.rows.gone(_hot(self.catalog.hot_rows(TABLE)[1])) if state.hot_count[TABLE] else Gone()
+        for one in self.concerned:
+            if one.table == TABLE:
+                self.gone = self.gone.plus(self._found[one.id])
 
-    def _count(self, segment: Segment) -> int:
-        import pyarrow.compute as pc
-
-        if segment.min_time is not None and segment.min_time >= self.rows.before:
-            return 0
-        return sum(pc.sum(self.rows.dropped(rows)).as_py() or 0 for rows in groups(self.folder, segment, _COLUMNS))
+    def _count(self, segment: Segment) -> Gone:
+        found = Gone()
+        if segment.min_time is None or segment.min_time < self.rows.before:
+            for rows in groups(self.folder, segment, _COLUMNS):
+                found = found.plus(self.rows.gone(rows))
+        return found
 
     def committed(self) -> int | None:
         """The snapshot of the thinning; others may commit until the lock is held."""
@@ -198,4 +259,8 @@ class _Thinning:
                 raise StoreBusy(f"segments of {swap.table} went meanwhile", hint="try again")
             remover.touch(swap.table)
         remover.end_before(snapshot, TABLE)
+        name = MARK + self.rows.product
+        before = Extent.from_mark(self.catalog.mark(name, snapshot))
+        lead = timedelta(microseconds=self.rows.lead)
+        remover.set_mark(name, Extent(leads_from=lead, valid_upto=from_micros(self.gone.upto)).with_(before).mark())
         return snapshot

@@ -472,7 +472,7 @@ def test_a_kill_anywhere_is_made_good_by_erasing_again(template: Path, tmp_path:
         before, head = of_others(store), store.head()
     step, heads = 1, []
     while killed(path, "anywhere", step):
-        step += 1 if heads and heads[-1] > head else 3
+        step += 2 if heads and heads[-1] > head else 5
         with Store.open(path) as store:
             assert of_others(store) == before
             assert store.verify().ok
