@@ -24,7 +24,7 @@ from store.errors import StoreBusy
 from store.files import segment_file
 from store.ids import check_asset_id
 from store.packs import Pack, Place, pack_path
-from store.rewriting import Swap, discard, rewrite
+from store.rewriting import Swap, committed, discard, rewrite
 from store.schema import STORED
 from store.tracing import Survey, looked_at
 from store.upkeep import ORPHAN_AFTER, lease, orphans
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 #: So long readers are waited for that stand on the old files.
 WAIT = timedelta(seconds=60)
-_ATTEMPTS = 4
 _PAUSE_S = 0.02
 
 
@@ -50,7 +49,8 @@ class Erased:
         segments, packs: that were written anew or dropped.
         blobs: that were taken away.
         shared: hashes of blobs that other assets use too: they stay, whatever they learned from the erased ones.
-        series: that only the erased assets were linked to; their covariates stay.
+        series: that only the erased assets were linked to, or that bear the name of one while others are linked to
+            them; with their covariates they stay.
         ended: snapshots that cannot be asked any more.
         snapshot: the commit that did it; None when there was nothing to take away.
         at: when: backups made before hold the assets still.
@@ -87,6 +87,7 @@ def erase(
     clock: Clock,
     assets: Iterable[str],
     *,
+    series: bool = False,
     dry_run: bool = False,
     wait: timedelta = WAIT,
 ) -> Erased:
@@ -97,6 +98,7 @@ def erase(
         catalog: of the store.
         clock: tells the time of the commit.
         assets: their ids.
+        series: also erase the series that nobody else is linked to; those that bear an asset's name go in any case.
         dry_run: change nothing.
         wait: for readers that stand on old files, and for whoever reads the catalog.
 
@@ -104,15 +106,16 @@ def erase(
         StoreBusy: another process is at upkeep.
         Damaged: a file that holds a trace is; nothing was erased.
     """
-    return _Erasure(folder, catalog, clock, sorted({check_asset_id(one) for one in assets})).report(dry_run, wait)
+    ids = sorted({check_asset_id(one) for one in assets})
+    return _Erasure(folder, catalog, clock, ids, series=series).report(dry_run, wait)
 
 
 class _Erasure:
     """One erasure on its way: what was found, and what has been written to take its place."""
 
-    def __init__(self, folder: Path, catalog: Catalog, clock: Clock, assets: Sequence[str]) -> None:
+    def __init__(self, folder: Path, catalog: Catalog, clock: Clock, assets: Sequence[str], *, series: bool) -> None:
         self.folder, self.catalog, self.clock, self.assets = folder, catalog, clock, tuple(assets)
-        self.survey = Survey(folder, catalog, assets)
+        self.survey = Survey(folder, catalog, assets, series=series)
         self.swaps: list[Swap] = []
         self.packs: dict[str, tuple[tuple[Place, ...], Pack | None]] = {}
         self.gone: set[str] = set()
@@ -122,12 +125,12 @@ class _Erasure:
     def report(self, dry_run: bool, wait: timedelta) -> Erased:
         began = time.monotonic()
         with lease(self.folder):
-            self.survey.look()
+            self.look()
             snapshot, finished = None, _Finished()
             if dry_run:
                 self._settle_blobs()
             else:
-                snapshot = self._committed()
+                snapshot = committed(self.catalog, self)
                 finished = _finish(self.folder, self.catalog, self.clock, wait)
             unnamed = tuple(sorted(str(one.relative_to(self.folder)) for one in orphans(self.folder, self.catalog)))
         found = {name: self.survey.found_in(name) for name in STORED}
@@ -142,7 +145,7 @@ class _Erasure:
             packs=len(self._stale_packs()) if dry_run else len(self.packs),
             blobs=len(self.gone),
             shared=tuple(sorted(self.shared)),
-            series=tuple(self.survey.lone_series),
+            series=tuple(self.survey.series),
             ended=self.ended,
             snapshot=snapshot,
             at=self.clock.now(),
@@ -156,29 +159,14 @@ class _Erasure:
 
     # ---------------------------------------------------------------- the commit
 
-    def _committed(self) -> int | None:
-        """The snapshot of the erasure, None without anything to erase; others may commit until the lock is held."""
-        try:
-            for attempt in range(_ATTEMPTS):
-                last = attempt == _ATTEMPTS - 1
-                self._prepare()
-                with self.catalog.removing() as remover:
-                    if last and remover.head != self.survey.head:
-                        self.survey.look()  # nobody writes now
-                        self._prepare()
-                    if remover.head == self.survey.head:
-                        return self._swap(remover)
-                self.survey.look()
-        except BaseException:
-            for swap in self.swaps:
-                discard(self.folder, swap.new)
-            for _, pack in self.packs.values():
-                self._discard(pack)
-            raise
-        raise AssertionError("the last attempt decides")
+    @property
+    def head(self) -> int:
+        return self.survey.head
 
-    def _prepare(self) -> None:
-        """Write what takes the place of files that hold a trace, as far as it is not written yet."""
+    def look(self) -> None:
+        self.survey.look()
+
+    def prepare(self) -> None:
         written = {one.id for swap in self.swaps for one in swap.old}
         for name in STORED:
             old = [one for one in self._concerned() if one.table == name and one.id not in written]
@@ -194,7 +182,7 @@ class _Erasure:
             if name not in self.packs:
                 self.packs[name] = (places, packs.copied(self.folder, places) if places else None)
 
-    def _swap(self, remover: Remover) -> int | None:
+    def swap(self, remover: Remover) -> int | None:
         traces = self.survey.traces
         changed = {swap.table for swap in self.swaps}
         named = remover.remove_names(traces.assets, traces.runs, traces.redactor.text)
@@ -209,7 +197,7 @@ class _Erasure:
         if not (changed or self.packs or named):
             return None
         at = to_micros(self.clock.now())
-        before = self.catalog.oldest()
+        before = self.catalog.state(()).oldest.get("", 0)
         snapshot = remover.begin(at, "erase")
         for swap in self.swaps:
             if not remover.swap(swap.table, [one.id for one in swap.old], swap.new, at):
@@ -253,6 +241,12 @@ class _Erasure:
             for name, blobs in held.items()
             if packs.slack(sizes[name], blobs) or any(sha in self.gone for sha, _, _ in blobs)
         }
+
+    def discard(self) -> None:
+        for swap in self.swaps:
+            discard(self.folder, swap.new)
+        for _, pack in self.packs.values():
+            self._discard(pack)
 
     def _discard(self, pack: Pack | None) -> None:
         if pack is not None:

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-from store.catalog import Segment
+from store.catalog import Catalog, Segment
 from store.damage import listed, of_segment, wrong_segment
 from store.errors import Damaged
 from store.files import segment_file
@@ -22,6 +22,9 @@ from store.segments import Piece, run_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from store.catalog.removing import Remover
+
+_ATTEMPTS = 4
 #: From the rows of a row group to those that stay, changed or not.
 Change = Callable[["pa.Table"], "pa.Table"]
 
@@ -37,6 +40,51 @@ class Swap(NamedTuple):
     def bytes(self) -> int:
         """What was written."""
         return sum(one.bytes for one in self.new)
+
+
+class Work(Protocol):
+    """What takes rows away: it looks at the store as of ``head``, writes new files, and swaps them in."""
+
+    @property
+    def head(self) -> int: ...
+
+    def look(self) -> None:
+        """Find out what is to go by now."""
+
+    def prepare(self) -> None:
+        """Write what takes the place of the files concerned, as far as it is not written yet."""
+
+    def swap(self, remover: Remover) -> int | None:
+        """The snapshot that was made, None when there is nothing to do."""
+
+    def discard(self) -> None:
+        """Delete what was written."""
+
+
+def committed(catalog: Catalog, work: Work) -> int | None:
+    """Do work, looked at once already, in one commit that rests on what the store holds at that moment.
+
+    Others may commit while files are written; who never stops is made to wait in the end.
+    """
+    handed_over = False
+    try:
+        for attempt in range(_ATTEMPTS):
+            work.prepare()
+            with catalog.removing() as remover:
+                if attempt == _ATTEMPTS - 1 and remover.head != work.head:
+                    work.look()  # nobody writes now
+                    work.prepare()
+                if remover.head == work.head:
+                    snapshot = work.swap(remover)
+                    handed_over = True
+                    return snapshot
+            work.look()
+    except BaseException:
+        # A COMMIT that failed on the disk may yet be found in the log: its files stay until they are orphans for sure.
+        if not handed_over:
+            work.discard()
+        raise
+    raise AssertionError("the last attempt decides")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from store import catalog as catalogs
 from store.clock import Clock, from_micros, system_clock, to_micros
-from store.errors import NotFound, ReadOnly, StoreError, WrongProcess
+from store.errors import Damaged, NotFound, ReadOnly, StoreError, WrongProcess
 from store.files import folder_bytes
 from store.ids import commit_key, new_id
 from store.lock import WriterLock
@@ -202,10 +202,17 @@ class Store(Tracked):
 
     def blob(self, sha256: str) -> bytes:
         """The bytes of a stored blob, checked against the hash."""
-        places = self.places([sha256])
-        if sha256 not in places:
-            raise NotFound(f"no blob has the hash {sha256!r}")
-        return places[sha256].read()
+        tried = None
+        while True:
+            place = self.places([sha256]).get(sha256)
+            if place is None:
+                raise NotFound(f"no blob has the hash {sha256!r}")
+            try:
+                return place.read()
+            except Damaged:
+                if place == tried:
+                    raise
+                tried = place  # an erasure may have put it elsewhere meanwhile
 
     def blobs(self, hashes: Iterable[str]) -> dict[str, bytes]:
         """The bytes of many blobs by hash, each pack opened once; those that are missing or damaged are left out.
@@ -214,7 +221,11 @@ class Store(Tracked):
         """
         from store import packs
 
-        return dict(packs.read_whole(self.places(hashes).values()))
+        places = self.places(hashes)
+        found = dict(packs.read_whole(places.values()))
+        if len(found) < len(places):  # an erasure may have put some elsewhere meanwhile
+            found.update(packs.read_whole(self.places(places.keys() - found.keys()).values()))
+        return found
 
     def places(self, hashes: Iterable[str]) -> dict[str, Place]:
         """Where the stored ones of these blobs lie, by hash, so that another process can read them by itself."""
@@ -389,13 +400,16 @@ class Store(Tracked):
 
         return upkeep.expire(self.path, self._catalog, self.clock, before=before)
 
-    def erase(self, assets: Iterable[str], *, dry_run: bool = False, wait: timedelta | None = None) -> Erased:
+    def erase(
+        self, assets: Iterable[str], *, series: bool = False, dry_run: bool = False, wait: timedelta | None = None
+    ) -> Erased:
         """Erase assets for good: rows, blobs that only they use, names in texts; no file of the store holds them then.
 
         Snapshots from before end. Backups keep what they hold, and a source that still has an asset brings it back.
 
         Args:
             assets: their ids.
+            series: with the covariates of series that nobody else is linked to; those of their own name go anyway.
             dry_run: change nothing, tell what would go.
             wait: for readers that stand on old files; a minute by default. What they keep goes with the next upkeep.
 
@@ -409,7 +423,7 @@ class Store(Tracked):
 
         ids = [assets] if isinstance(assets, str) else assets
         wait = erasing.WAIT if wait is None else wait
-        return erasing.erase(self.path, self._catalog, self.clock, ids, dry_run=dry_run, wait=wait)
+        return erasing.erase(self.path, self._catalog, self.clock, ids, series=series, dry_run=dry_run, wait=wait)
 
     def thin(
         self, product: str, *, older_than: datetime, keep_leads_below: timedelta, dry_run: bool = False

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from store.catalog import Catalog, Columns, Segment
 from store.clock import Clock, from_micros, to_micros
 from store.errors import SchemaMismatch, StoreBusy
-from store.rewriting import Swap, discard, groups, rewrite
+from store.rewriting import Swap, committed, discard, groups, rewrite
 from store.schema import REPLACED
 from store.upkeep import lease
 
@@ -34,7 +34,6 @@ KEPT_ROLE = "backtest"
 #: Before the product: the watermark that tells its :class:`Extent`.
 MARK = "thinned/"
 _COLUMNS = ("product", "role", "issue_time", "valid_time")
-_ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +111,7 @@ def thin(folder: Path, catalog: Catalog, clock: Clock, rule: Rule, *, dry_run: b
     with lease(folder):
         work = _Thinning(folder, catalog, clock, rows)
         work.look()
-        snapshot = None if dry_run else work.committed()
+        snapshot = None if dry_run else committed(catalog, work)
     return Thinned(
         product=rule.product,
         rows=work.gone.rows,
@@ -195,7 +194,6 @@ class _Thinning:
         self._found: dict[str, Gone] = {}
 
     def look(self) -> None:
-        """Find out what is to go by now."""
         state = self.catalog.state(TABLES)
         self.head = state.head
         held = [one for name in TABLES for one in state.segments[name]]
@@ -215,33 +213,18 @@ class _Thinning:
                 found = found.plus(self.rows.gone(rows))
         return found
 
-    def committed(self) -> int | None:
-        """The snapshot of the thinning; others may commit until the lock is held."""
-        try:
-            for attempt in range(_ATTEMPTS):
-                last = attempt == _ATTEMPTS - 1
-                self._prepare()
-                with self.catalog.removing() as remover:
-                    if last and remover.head != self.head:
-                        self.look()  # nobody writes now
-                        self._prepare()
-                    if remover.head == self.head:
-                        return self._swap(remover)
-                self.look()
-        except BaseException:
-            for swap in self.swaps:
-                discard(self.folder, swap.new)
-            raise
-        raise AssertionError("the last attempt decides")
+    def discard(self) -> None:
+        for swap in self.swaps:
+            discard(self.folder, swap.new)
 
-    def _prepare(self) -> None:
+    def prepare(self) -> None:
         written = {one.id for swap in self.swaps for one in swap.old}
         for name in TABLES:
             old = [one for one in self.concerned if one.table == name and one.id not in written]
             if old:
                 self.swaps.append(rewrite(self.folder, name, old, self.rows.kept))
 
-    def _swap(self, remover: Remover) -> int | None:
+    def swap(self, remover: Remover) -> int | None:
         hot = {name: remover.hot(name, _COLUMNS) for name in TABLES}
         leaving = {
             name: [places[at] for at in self.rows.of_hot(columns)] for name, (places, columns) in hot.items() if places

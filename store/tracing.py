@@ -2,13 +2,14 @@
 
 A table tells whose a row is by its asset; a row without one belongs to the asset of its run. Rows that belong to nobody
 (alerts, jobs, runs over many assets) stay, and the name is taken out of their texts; rows of other assets are never
-touched, those that name an erased one are counted.
+touched, those that name an erased one are counted. A series that bears an asset's name is its own unless others are
+linked to it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -59,35 +60,34 @@ class Found(NamedTuple):
 class Traces:
     """Tells what belongs to some assets.
 
-    ``runs`` are the ids of their runs, as far as they are known; ``seen`` are those of the assets that had a row.
+    ``runs`` and ``series`` are the ids of those that are theirs, as far as they are known; ``seen`` are those of the
+    assets that had a row.
     """
 
     def __init__(self, assets: Iterable[str]) -> None:
-        import pyarrow as pa
-
         self.assets = frozenset(assets)
         self.runs: set[str] = set()
+        self.series: set[str] = set()
         self.seen: set[str] = set()
         self.redactor = Redactor(self.assets)
-        self._ids = pa.array(sorted(self.assets), pa.string())
         self._named = "|".join(map(re.escape, self.redactor.forms))
 
     # ---------------------------------------------------------------- of rows at hand
 
     def own(self, table: Table, rows: pa.Table) -> pa.ChunkedArray:
         """Which of the rows belong to the assets."""
-        import pyarrow as pa
         import pyarrow.compute as pc
 
         names = rows.column_names
         if ASSET in names:
             assets = rows.column(ASSET)
-            listed = self._listed(assets)
-            mine = pc.is_in(assets.cast(pa.string()), value_set=self._ids) if listed else _none(rows)
-            if RUN not in names or not self.runs or assets.null_count == 0:
+            mine = _among(assets, self.assets)
+            if RUN not in names or assets.null_count == 0:
                 return mine
-            return pc.or_(mine, pc.and_(pc.is_null(assets), self._of_runs(rows)))
-        return self._of_runs(rows) if RUN in names and self.runs and ASSET in _owners(table) else _none(rows)
+            return pc.or_(mine, pc.and_(pc.is_null(assets), _among(rows.column(RUN), self.runs)))
+        if RUN in names and ASSET in _owners(table):
+            return _among(rows.column(RUN), self.runs)
+        return _among(rows.column(SERIES), self.series) if SERIES in names else _none(rows)
 
     def examined(self, table: Table, rows: pa.Table) -> Found:
         """What rows hold of the assets."""
@@ -96,16 +96,17 @@ class Traces:
 
         mine = self.own(table, rows)
         count = pc.sum(mine).as_py() or 0
-        if count and ASSET in rows.column_names:
-            found = pc.unique(rows.column(ASSET).filter(mine).cast(pa.string())).to_pylist()
-            self.seen.update(one for one in found if one is not None)
+        entity = next((name for name in (ASSET, SERIES) if name in rows.column_names), None)
+        if count and entity is not None:
+            found = pc.unique(rows.column(entity).filter(mine).cast(pa.string())).to_pylist()
+            self.seen.update(self.assets.intersection(found))
         named = [self._names(table, name, rows) for name in TEXTS.get(table.name, ()) if name in rows.column_names]
         texts = mentions = 0
         for place in sorted({place for places in named for place in places}):
             if not mine[place].as_py():
                 nobody = ASSET not in rows.column_names or not rows.column(ASSET)[place].is_valid
                 texts, mentions = texts + nobody, mentions + (not nobody)
-        listed = ASSET in rows.column_names and self._listed(rows.column(ASSET))
+        listed = entity is not None and _lists(rows.column(entity), self.assets if entity == ASSET else self.series)
         return Found(count, texts, mentions, listed)
 
     def without(self, table: Table, rows: pa.Table) -> pa.Table:
@@ -148,18 +149,26 @@ class Traces:
         found = {place: (text := texts[place].as_py(), clean(text)) for place in near}
         return {place: new for place, (old, new) in found.items() if new != old}
 
-    def _listed(self, assets: pa.ChunkedArray) -> bool:
-        import pyarrow.compute as pc
-        from pyarrow import types as t
 
-        values = [one.dictionary for one in assets.chunks] if t.is_dictionary(assets.type) else [assets]
-        return any(pc.any(pc.is_in(one, value_set=self._ids)).as_py() for one in values)
+def _lists(values: pa.ChunkedArray, wanted: Collection[str]) -> bool:
+    """Whether one of the wanted texts is among the values, or in their dictionary without being used."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    from pyarrow import types as t
 
-    def _of_runs(self, rows: pa.Table) -> pa.ChunkedArray:
-        import pyarrow as pa
-        import pyarrow.compute as pc
+    ids = pa.array(sorted(wanted), pa.string())
+    held = [one.dictionary for one in values.chunks] if t.is_dictionary(values.type) else [values]
+    return any(pc.any(pc.is_in(one, value_set=ids)).as_py() for one in held)
 
-        return pc.is_in(rows.column(RUN).cast(pa.string()), value_set=pa.array(sorted(self.runs), pa.string()))
+
+def _among(values: pa.ChunkedArray, wanted: Collection[str]) -> pa.ChunkedArray:
+    """Which of the values are one of the wanted texts."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not _lists(values, wanted):  # most row groups: their rows need not be looked at
+        return pa.chunked_array([pa.repeat(pa.scalar(False), len(values))])
+    return pc.is_in(values.cast(pa.string()), value_set=pa.array(sorted(wanted), pa.string()))
 
 
 def _none(rows: pa.Table) -> pa.ChunkedArray:
@@ -180,6 +189,8 @@ def looked_at(table: Table) -> tuple[str, ...]:
         names.append(ASSET)
     if RUN in table.by_name and ASSET in _owners(table) and not (ASSET in names and table.by_name[ASSET].required):
         names.append(RUN)
+    if table.entity == SERIES:
+        names.append(SERIES)
     return (*names, *TEXTS.get(table.name, ()))
 
 
@@ -189,14 +200,15 @@ class Survey:
     ``head`` is the snapshot at which it is complete, ``held`` the segments of each table, ``found`` what they hold.
     """
 
-    def __init__(self, folder: Path, catalog: Catalog, assets: Iterable[str]) -> None:
-        self._folder, self._catalog = folder, catalog
+    def __init__(self, folder: Path, catalog: Catalog, assets: Iterable[str], *, series: bool = False) -> None:
+        self._folder, self._catalog, self._all_series = folder, catalog, series
         self.traces = Traces(assets)
         self.head = 0
         self.held: dict[str, tuple[Segment, ...]] = {}
         self.hot: dict[str, Columns] = {}
         self.found: dict[str, Found] = {}
-        self.lone_series: list[str] = []
+        #: Series that stay although only the assets are linked to them, or although they bear the name of one.
+        self.series: list[str] = []
 
     def look(self) -> None:
         """Look at everything that has come since the last time."""
@@ -204,20 +216,20 @@ class Survey:
         self.head, self.held = state.head, state.segments
         self.hot = {name: self._catalog.hot_rows(name)[1] for name in STORED if state.hot_count[name]}
         # Runs first: other tables know some of their rows by the run alone.
-        known = len(self.traces.runs)
+        known = len(self.traces.runs) + len(self.traces.series)
+        self._settle_series()
         for mine, _ in self.parted("runs", (ASSET, RUN)):
             self.traces.runs.update(mine.column(RUN).to_pylist() if RUN in mine.column_names else ())
-        if len(self.traces.runs) > known:
+        if len(self.traces.runs) + len(self.traces.series) > known:
             self.found = {}
         for segments in self.held.values():
             for one in segments:
                 if one.id not in self.found:
                     self.found[one.id] = self._examined(one)
-        self.lone_series = self._lone_series()
 
     def _examined(self, segment: Segment) -> Found:
         table, found = STORED[segment.table], Found()
-        for rows in groups(self._folder, segment, looked_at(table), [ASSET]):
+        for rows in groups(self._folder, segment, looked_at(table), [ASSET, SERIES]):
             found = found.plus(self.traces.examined(table, rows))
         return found
 
@@ -258,14 +270,16 @@ class Survey:
                 shared |= referred(others, columns) & mine
         return mine - shared, shared
 
-    def _lone_series(self) -> list[str]:
-        """The series that the assets are linked to and nobody else is."""
+    def _settle_series(self) -> None:
+        """Which series are the assets' own, and which stay."""
         mine: set[str] = set()
         rest: set[str] = set()
         for own, others in self.parted("links", (SERIES,)):
-            mine.update(own.column(SERIES).to_pylist() if SERIES in own.column_names else ())
-            rest.update(others.column(SERIES).to_pylist() if SERIES in others.column_names else ())
-        return sorted(mine - rest)
+            for ids, rows in ((mine, own), (rest, others)):
+                ids.update(rows.column(SERIES).to_pylist() if SERIES in rows.column_names else ())
+        named = set(self.traces.assets)
+        self.traces.series |= ((mine | named) if self._all_series else named) - rest
+        self.series = sorted(((mine - rest) | (named & rest)) - self.traces.series)
 
 
 def referred(rows: pa.Table, columns: Iterable[str]) -> set[str]:

@@ -51,7 +51,7 @@ def told_of_erasing(done: Erased, *, did: bool) -> list[str]:
     if done.shared:
         lines.append(f"{len(done.shared):,} blobs stay, for other assets use them too: {_few(done.shared)}")
     if done.series:
-        lines.append(f"covariates stay of series that nobody else was linked to: {_few(done.series)}")
+        lines.append(f"the covariates of {_few(done.series)} stay: --series erases those that nobody else is linked to")
     if done.mentions:
         lines.append(f"{done.mentions:,} rows of other assets name one of them and stay as they are")
     if done.unnamed:

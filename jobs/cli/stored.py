@@ -122,7 +122,7 @@ def expire(*, before: str, common: Common = COMMON) -> int:
 
 
 @store.command
-def erase(*assets: str, yes: Flag = False, common: Common = COMMON) -> int:
+def erase(*assets: str, series: Flag = False, yes: Flag = False, common: Common = COMMON) -> int:
     """Erase assets for good: no file of the store holds them any more. Without --yes it only tells what would go.
 
     Take an asset out of its sources first, or the next `tsfleet ingest` brings it back. Snapshots from before end, and
@@ -135,12 +135,13 @@ def erase(*assets: str, yes: Flag = False, common: Common = COMMON) -> int:
 
     Args:
         assets: Their ids.
+        series: Also the covariates of series that nobody else is linked to; those of their own name go anyway.
         yes: Do it. This cannot be undone.
     """
     if not assets:
         raise UsageInvalid("no asset was named", hint="name one or several, such as `tsfleet store erase plant-7`")
     with common.fleet() as fleet:
-        done = fleet.store.erase(assets, dry_run=not yes)
+        done = fleet.store.erase(assets, series=series, dry_run=not yes)
     if common.json:
         print_json({**told_as_json(done), "dry_run": not yes})
     else:

@@ -321,11 +321,6 @@ class Catalog:
                     f"{what}: the oldest that is whole is {whole}, of {at}", hint=f"ask snapshot {whole} or a newer one"
                 )
 
-    def oldest(self) -> int:
-        """The oldest snapshot that can be asked; 0 when none has ended."""
-        with self.reading() as connection:
-            return oldest_of(connection).get("", 0)
-
     def segments(self, table: str) -> tuple[Segment, ...]:
         """The segments of a table as they are now."""
         return self.state([table]).segments[table]

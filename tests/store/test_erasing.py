@@ -23,6 +23,7 @@ from store.lock import WriterLock
 from store.merging import FAN_IN
 from store.packs import pack_path
 from store.schema import STORED, TABLES
+from store.tracing import Survey
 from tests.store.rows import START, insert, reading, readings, replace
 from tests.store.test_processes import WRITER, finish, start
 
@@ -301,6 +302,31 @@ def test_a_name_in_an_unused_place_of_a_dictionary_goes_too(store: Store, monkey
     assert store._catalog.totals()["tables"]["actuals"] == 12_000
 
 
+def test_a_series_of_its_own_name_goes_and_others_when_asked(store: Store) -> None:
+    """Covariates that came by asset are a series that bears its name; a station that others see too is everybody's."""
+    at = {"valid_time": START, "available_at": START, "name": "t"}
+    for series in ("a", "b", "station", "lone"):
+        insert(store, "covariates", [at | {"series_id": series, "value": 1.0}])
+        replace(store, "series", [{"series_id": series, "source": str(turn)} for turn in range(2)])
+        replace(store, "series", [{"series_id": series, "source": "again"}])
+    links = {"a": ("a", "station", "lone", "b"), "b": ("b", "station")}
+    insert(store, "links", [{"asset_id": one, "series_id": to} for one, seen in links.items() for to in seen])
+    done = store.erase(["a"])
+    assert (done.rows, done.series) == (
+        {"covariates": 1, "links": 4, "series": 2, "series__replaced": 1}, ("lone",),
+    )  # fmt: skip
+    left = "select distinct series_id from covariates order by all"
+    assert [row["series_id"] for row in store.sql(left).rows()] == ["b", "lone", "station"]
+    insert(store, "links", [{"asset_id": "c", "series_id": to} for to in ("b", "lone")])
+    done = store.erase(["c"], series=True)
+    assert (done.rows["covariates"], done.series) == (1, ())
+    done = store.erase(["b"])
+    assert [row["series_id"] for row in store.sql(left).rows()] == ["station"]
+    insert(store, "links", [{"asset_id": "d", "series_id": "station"}])
+    assert store.erase(["station"]).series == ("station",)
+    assert store.verify().ok
+
+
 # ------------------------------------------------------------------------------------------------------------ blobs
 
 
@@ -350,6 +376,51 @@ def test_a_reader_is_waited_for_and_what_it_keeps_is_told(planted: Store) -> Non
     again = planted.erase([GONE])
     assert (again.done, again.waiting) == (True, ())
     assert traces(planted.path) == set()
+
+
+def test_a_process_that_goes_on_asking_is_not_disturbed(template: Path, tmp_path: Path) -> None:
+    asking = """
+        import sys
+        from store import Store
+        with Store.open(sys.argv[1], read_only=True) as store:
+            print("ready", flush=True)
+            asked = 0
+            while store.info().oldest == 0 or asked < 3:
+                assert store.table("actuals", assets=["plant-1"]).num_rows > 3
+                assert store.blob(sys.argv[2])
+                asked += 1
+    """
+    path = shutil.copytree(template, tmp_path / "s")
+    reader = start(asking, path, sha256(BOTH).hexdigest())
+    assert reader.stdout is not None
+    assert reader.stdout.readline() == "ready\n"
+    with Store.open(path) as store:
+        assert store.erase([GONE]).done
+    finish(reader)
+    assert traces(path) == set()
+
+
+def test_who_never_stops_writing_is_made_to_wait_in_the_end(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A commit comes after every look but the last, which is taken under the lock."""
+    looked = []
+    look = Survey.look
+
+    def looking(survey: Survey) -> None:
+        look(survey)
+        looked.append(survey.head)
+        if len(looked) <= 4:
+            with Store.open(store.path) as other:
+                insert(other, "actuals", [reading("a", 10 + len(looked), 1.0), reading("b", 10 + len(looked), 1.0)])
+                other.flush()
+
+    monkeypatch.setattr(Survey, "look", looking)
+    insert(store, "actuals", [reading("a", 0, 1.0)])
+    done = store.erase(["a"])
+    assert (looked, done.rows) == ([1, 2, 3, 4, 5], {"actuals": 5})
+    assert {row["asset_id"] for row in store.table("actuals").to_pylist()} == {"b"}
+    assert store.verify().ok
 
 
 def test_files_that_no_commit_names_are_told(store: Store, clock: FixedClock) -> None:

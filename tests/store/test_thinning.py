@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ from store import FixedClock, Store
 from store.errors import SchemaMismatch, SnapshotExpired
 from store.thinning import MARK, Extent
 from tests.store.rows import HOUR, START, insert, replace
+from tests.store.test_processes import start
 
 DAY = timedelta(days=1)
 NOW = timedelta(0)
@@ -128,6 +130,31 @@ def test_a_reader_keeps_what_it_reads_and_upkeep_deletes_it_later(
         assert (store.info().retired, store.upkeep(grace=NOW).collected) == (1, 0)
     assert store.upkeep(grace=NOW).collected == 1
     assert leads(store) == [(0, 0), (0, 1)]
+
+
+def test_a_kill_leaves_all_of_it_or_nothing(store: Store) -> None:
+    script = """
+        import os, signal, sys
+        from datetime import datetime, timedelta, UTC
+        from store.catalog.removing import Remover
+        from store import Store
+        setattr(Remover, sys.argv[2], lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        with Store.open(sys.argv[1]) as store:
+            store.thin("p", older_than=datetime(2024, 1, 3, tzinfo=UTC), keep_leads_below=timedelta(hours=2))
+    """
+    replace(store, "forecasts", [issued(0, lead) for lead in range(4)])
+    store.flush()
+    replace(store, "forecasts", [issued(0, lead, mean=2.0) for lead in range(4)])
+    store.flush()
+    replace(store, "forecasts", [issued(1, lead) for lead in range(4)])
+    for step in ("swap", "finish"):
+        process = start(script, store.path, step)
+        _, told = process.communicate(timeout=60)
+        assert process.returncode == -signal.SIGKILL, told
+        assert leads(store) == [(day, lead) for day in range(2) for lead in range(4)]
+        assert store.verify().ok
+    assert thinned(store).rows == 6
+    assert leads(store) == [(0, 0), (0, 1), (1, 0), (1, 1)]
 
 
 def test_a_rule_that_makes_no_sense_is_refused(store: Store) -> None:
