@@ -29,6 +29,7 @@ TEXTS: dict[str, tuple[str, ...]] = {
 }  # fmt: skip
 #: Columns that refer to blobs by their hash.
 REFERENCES: dict[str, tuple[str, ...]] = {"versions": ("sha256",), "runs": ("params", "tags", "code_version")}
+_AT_ONCE = 200
 _HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -70,7 +71,9 @@ class Traces:
         self.series: set[str] = set()
         self.seen: set[str] = set()
         self.redactor = Redactor(self.assets)
-        self._named = "|".join(map(re.escape, self.redactor.forms))
+        # Not all in one: a pattern of many thousand names is refused.
+        forms = [re.escape(one) for one in self.redactor.forms]
+        self._named = ["|".join(forms[at : at + _AT_ONCE]) for at in range(0, len(forms), _AT_ONCE)]
 
     # ---------------------------------------------------------------- of rows at hand
 
@@ -145,8 +148,11 @@ class Traces:
 
         clean = self.redactor.json if table.by_name[name].kind == "json" else self.redactor.text
         texts = rows.column(name).cast(pa.string())
-        near = pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(texts, self._named), False)).to_pylist()
-        found = {place: (text := texts[place].as_py(), clean(text)) for place in near}
+        near = [
+            pc.indices_nonzero(pc.fill_null(pc.match_substring_regex(texts, one), False)).to_pylist()
+            for one in self._named
+        ]
+        found = {place: (text := texts[place].as_py(), clean(text)) for places in near for place in places}
         return {place: new for place, (old, new) in found.items() if new != old}
 
 

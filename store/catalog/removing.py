@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -43,11 +44,11 @@ class Remover(Writer):
             Damaged: a batch is not what was written.
         """
         leaving = set(gone)
-        concerned = leaving | set(changed)
+        concerned = sorted(leaving | set(changed))
         batches = [
             (n, rows, digest)
             for n, rows, digest in self._sums.batches(self._connection, table)
-            if any(n <= place < n + rows for place in concerned)
+            if bisect_left(concerned, n) < bisect_left(concerned, n + rows)
         ]
         for n, rows, digest in batches:
             if self._sums.batch_digest(self._sums.batch_rows(self._connection, table, n, rows)) != digest:
@@ -158,7 +159,11 @@ def compact(connection: sqlite3.Connection, wait_s: float) -> bool:
 
     Call under the writers' lock, outside of a transaction.
     """
-    connection.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
+    (usual,) = connection.execute("PRAGMA busy_timeout").fetchone()
     connection.execute("VACUUM")
-    (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    try:
+        connection.execute(f"PRAGMA busy_timeout = {int(wait_s * 1000)}")
+        (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {usual}")
     return not busy
