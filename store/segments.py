@@ -78,8 +78,12 @@ def _used(rows: pa.Table) -> pa.Table:
         if not t.is_dictionary(field.type) or column.num_chunks != 1 or len(column.chunk(0).dictionary) > _DICTIONARY:
             continue  # a large one is handed over as texts
         held = column.chunk(0)
-        used = np.bincount(held.indices.drop_null().to_numpy(zero_copy_only=False), minlength=len(held.dictionary)) > 0
-        if not used.all():
+        used = np.zeros(len(held.dictionary), dtype=bool)
+        for start in range(0, len(held), ROW_GROUP):  # few columns need more than the first rows
+            used[held.indices.slice(start, ROW_GROUP).drop_null().to_numpy(zero_copy_only=False)] = True
+            if used.all():
+                break
+        else:
             rank = pa.array(np.cumsum(used, dtype=np.int32) - 1)
             kept = pa.DictionaryArray.from_arrays(rank.take(held.indices), held.dictionary.filter(pa.array(used)))
             rows = rows.set_column(place, field, kept)
