@@ -8,6 +8,7 @@ own points alone and is summed in the order (issue time, valid time): equal poin
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 import numpy as np
 import numpy.typing as npt
@@ -62,6 +63,16 @@ def cells_schema(levels: Sequence[float]) -> pa.Schema:
     dynamic = [pa.field(name, pa.float64()) for name in dynamic_columns(levels)]
     ends = pa.field("n_cap", pa.int64()), pa.field("actuals_v", pa.int64())
     return pa.schema([*text, *key, *counted, *summed, ends[0], *dynamic, ends[1]])
+
+
+def buckets_from(lead: timedelta) -> tuple[str, ...]:
+    """The buckets that hold leads of so long or longer.
+
+    >>> buckets_from(timedelta(days=2)), buckets_from(timedelta(hours=30))
+    (('2-7d', '7d+'), ('1-2d', '2-7d', '7d+'))
+    """
+    ends = [*(timedelta(microseconds=int(start)) for start in _BUCKET_STARTS), timedelta.max]
+    return tuple(label for label, end in zip(LEAD_BUCKETS, ends, strict=True) if end > lead)
 
 
 def lead_bucket(leads: npt.NDArray[np.timedelta64] | IntArray) -> npt.NDArray[np.object_]:

@@ -7,9 +7,11 @@ watermark are one commit, so that nothing is counted twice and nothing lost.
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fleet import cells
 from fleet.driver import Driver
@@ -17,6 +19,7 @@ from fleet.ledger import Ledger
 from fleet.metrics import level_of
 from fleet.outcome import Outcome, Report
 from fleet.population import CAPACITIES, Population
+from store.thinning import MARK, Extent
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
@@ -89,7 +92,7 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
     if waiting:
         ledger.note(f"{waiting:,} forecast steps of the last 7 days have no actual yet")
     if stale.num_rows:
-        scored = _cells(snapshot, clocks, stale)
+        scored = _open(snapshot, _cells(snapshot, clocks, stale))
         transaction = driver.store.begin(note=ledger.job)
         transaction.replace("scores", scored)
         transaction.mark(WATERMARK, str(snapshot.id))
@@ -103,6 +106,22 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
         ],
     )
     return ledger.close()
+
+
+def _open(snapshot: Snapshot, scored: pa.Table) -> pa.Table:
+    """Without the cells whose forecasts were thinned: what was scored of them before is all that there will be."""
+    for product in scored.column("product").unique().to_pylist():
+        extent = Extent.from_mark(snapshot.mark(MARK + product))
+        if extent is not None:
+            # A day later, for the local day of the last of them.
+            last = pa.scalar((extent.valid_upto + timedelta(days=1)).date())
+            buckets = pa.array(cells.buckets_from(extent.leads_from), pa.string())
+            far = pc.and_(
+                pc.is_in(scored.column("lead_bucket"), value_set=buckets), pc.less_equal(scored.column("day"), last)
+            )
+            thinned = pc.and_(pc.equal(scored.column("product"), product), far)
+            scored = scored.filter(pc.invert(thinned))
+    return scored
 
 
 def _cells(snapshot: Snapshot, clocks: pa.Table, stale: pa.Table) -> pa.Table:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import groupby
+from itertools import chain, groupby
 from operator import attrgetter
 from pathlib import Path
 
@@ -49,6 +49,23 @@ def write(folder: Path, payloads: Sequence[bytes], hashes: Sequence[str]) -> Pac
     name = new_id()
     size, whole = write_whole(pack_path(folder, name), [_MAGIC, *parts.values()])
     return Pack(id=name, bytes=size, sha256=whole, blobs=tuple(places))
+
+
+def copied(folder: Path, places: Sequence[Place]) -> Pack:
+    """Write blobs that lie in packs already as a pack of their own; each is checked against its hash on the way."""
+    start = len(_MAGIC)
+    blobs = []
+    for one in places:
+        blobs.append((one.sha256, start, one.length))
+        start += one.length
+    name = new_id()
+    size, whole = write_whole(pack_path(folder, name), chain([_MAGIC], (one.read() for one in places)))
+    return Pack(id=name, bytes=size, sha256=whole, blobs=tuple(blobs))
+
+
+def slack(size: int, blobs: Iterable[tuple[str, int, int]]) -> int:
+    """The bytes of a pack of this size that belong to none of its blobs (a hash, a start, a length each)."""
+    return size - len(_MAGIC) - sum(length for _, _, length in blobs)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -49,7 +49,7 @@ def write(folder: Path, table: Table, rows: pa.Table, *, level: int = 0) -> list
         stop = _split_at(codes, start, rows.num_rows)
         piece = Piece(folder, table, schema, level, f"{run}-{len(pieces)}" if codes is not None else run)
         with piece:
-            piece.add(rows.slice(start, stop - start))
+            piece.add(_used(rows.slice(start, stop - start)))
         pieces.append(piece.segment())
         start = stop
     return pieces
@@ -65,6 +65,29 @@ def _handed_over(rows: pa.Table) -> pa.Schema:
         large = t.is_dictionary(field.type) and any(len(one.dictionary) > _DICTIONARY for one in column.chunks)
         fields.append(pa.field(field.name, pa.string()) if large else field)
     return pa.schema(fields)
+
+
+def _used(rows: pa.Table) -> pa.Table:
+    """The rows with dictionaries of only those texts that they use: a file tells of no asset but its own."""
+    import numpy as np
+    import pyarrow as pa
+    from pyarrow import types as t
+
+    for place, field in enumerate(rows.schema):
+        column = rows.column(place)
+        if not t.is_dictionary(field.type) or column.num_chunks != 1 or len(column.chunk(0).dictionary) > _DICTIONARY:
+            continue  # a large one is handed over as texts
+        held = column.chunk(0)
+        used = np.zeros(len(held.dictionary), dtype=bool)
+        for start in range(0, len(held), ROW_GROUP):  # few columns need more than the first rows
+            used[held.indices.slice(start, ROW_GROUP).drop_null().to_numpy(zero_copy_only=False)] = True
+            if used.all():
+                break
+        else:
+            rank = pa.array(np.cumsum(used, dtype=np.int32) - 1)
+            kept = pa.DictionaryArray.from_arrays(rank.take(held.indices), held.dictionary.filter(pa.array(used)))
+            rows = rows.set_column(place, field, kept)
+    return rows
 
 
 def run_of(segment: Segment) -> str:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from store import catalog as catalogs
 from store.clock import Clock, from_micros, system_clock, to_micros
-from store.errors import NotFound, ReadOnly, StoreError, WrongProcess
+from store.errors import Damaged, NotFound, ReadOnly, StoreError, WrongProcess
 from store.files import folder_bytes
 from store.ids import commit_key, new_id
 from store.lock import WriterLock
@@ -30,8 +30,10 @@ if TYPE_CHECKING:
     from store.backing import Backup
     from store.diffing import Diff
     from store.duck import Params
+    from store.erasing import Erased
     from store.exporting import Export
     from store.packs import Place
+    from store.thinning import Thinned
     from store.tracking import Ledger
     from store.upkeep import Report
     from store.verifying import Progress, Verification
@@ -202,10 +204,17 @@ class Store(Tracked):
 
     def blob(self, sha256: str) -> bytes:
         """The bytes of a stored blob, checked against the hash."""
-        places = self.places([sha256])
-        if sha256 not in places:
-            raise NotFound(f"no blob has the hash {sha256!r}")
-        return places[sha256].read()
+        tried = None
+        while True:
+            place = self.places([sha256]).get(sha256)
+            if place is None:
+                raise NotFound(f"no blob has the hash {sha256!r}")
+            try:
+                return place.read()
+            except Damaged:
+                if place == tried:
+                    raise
+                tried = place  # an erasure may have put it elsewhere meanwhile
 
     def blobs(self, hashes: Iterable[str]) -> dict[str, bytes]:
         """The bytes of many blobs by hash, each pack opened once; those that are missing or damaged are left out.
@@ -214,7 +223,11 @@ class Store(Tracked):
         """
         from store import packs
 
-        return dict(packs.read_whole(self.places(hashes).values()))
+        places = self.places(hashes)
+        found = dict(packs.read_whole(places.values()))
+        if len(found) < len(places):  # an erasure may have put some elsewhere meanwhile
+            found.update(packs.read_whole(self.places(places.keys() - found.keys()).values()))
+        return found
 
     def places(self, hashes: Iterable[str]) -> dict[str, Place]:
         """Where the stored ones of these blobs lie, by hash, so that another process can read them by itself."""
@@ -389,6 +402,54 @@ class Store(Tracked):
         from store import upkeep
 
         return upkeep.expire(self.path, self._catalog, self.clock, before=before)
+
+    def erase(
+        self, assets: Iterable[str], *, series: bool = False, dry_run: bool = False, wait: timedelta | None = None
+    ) -> Erased:
+        """Erase assets for good: rows, blobs that only they use, names in texts; no file of the store holds them then.
+
+        Snapshots from before end. Backups keep what they hold, and a source that still has an asset brings it back.
+
+        Args:
+            assets: their ids.
+            series: with the covariates of series that nobody else is linked to; those of their own name go anyway.
+            dry_run: change nothing, tell what would go.
+            wait: for readers that stand on old files; a minute by default. What they keep goes with the next upkeep.
+
+        Raises:
+            StoreBusy: another process is at upkeep.
+            Damaged: a file that would be written anew is; nothing was erased.
+        """
+        self._guard()
+        self._writable()
+        from store import erasing
+
+        ids = [assets] if isinstance(assets, str) else assets
+        wait = erasing.WAIT if wait is None else wait
+        return erasing.erase(self.path, self._catalog, self.clock, ids, series=series, dry_run=dry_run, wait=wait)
+
+    def thin(
+        self, product: str, *, older_than: datetime, keep_leads_below: timedelta, dry_run: bool = False
+    ) -> Thinned:
+        """Drop the long leads of old forecasts of a product; backtests and scores stay.
+
+        Older snapshots end for the forecasts. Running it again drops nothing more.
+
+        Args:
+            product: its name.
+            older_than: only what was issued before this.
+            keep_leads_below: valid times so long after the issue, or longer, go.
+            dry_run: change nothing, tell how many rows would go.
+
+        Raises:
+            StoreBusy: another process is at upkeep.
+        """
+        self._guard()
+        self._writable()
+        from store import thinning
+
+        rule = thinning.Rule(product=product, older_than=older_than, keep_leads_below=keep_leads_below)
+        return thinning.thin(self.path, self._catalog, self.clock, rule, dry_run=dry_run)
 
     def _tend(self, tables: list[str]) -> None:
         from store import upkeep

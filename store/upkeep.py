@@ -7,6 +7,7 @@ store that answers as before, and at most files that no catalog names.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -69,7 +70,8 @@ class _Tally:
 
 
 @contextmanager
-def _lease(folder: Path) -> Iterator[None]:
+def lease(folder: Path) -> Iterator[None]:
+    """Be the only one that writes the store's files anew; StoreBusy when somebody is at it already."""
     lease = WriterLock(folder / "upkeep.lock")
     try:
         with lease.held(wait_s=0.0):
@@ -97,7 +99,7 @@ def flush(folder: Path, catalog: Catalog, tables: Iterable[str] | None = None) -
     When another process is at upkeep already, nothing is done.
     """
     tally = _Tally()
-    with suppress(StoreBusy), _lease(folder):
+    with suppress(StoreBusy), lease(folder):
         for name in STORED if tables is None else tables:
             _flush_table(folder, catalog, name, tally)
     return tally.flushed
@@ -113,7 +115,7 @@ def tend(folder: Path, catalog: Catalog, clock: Clock, tables: Iterable[str]) ->
         tables: those that may want something: many or old hot rows, new segments.
     """
     # The commit is done and stays acknowledged: what upkeep stumbles over is told to whoever calls it by hand.
-    with suppress(StoreError, OSError), _lease(folder):
+    with suppress(StoreError, OSError), lease(folder):
         swollen = catalog.swollen(writing.FLUSH_ROWS, to_micros(clock.now()) - writing.FLUSH_AFTER)
         for name in tables:
             segments = catalog.segments(name)
@@ -166,7 +168,7 @@ def upkeep(
     """
     began = time.monotonic()
     tally = _Tally()
-    with _lease(folder):
+    with lease(folder):
         for name in STORED:
             _flush_table(folder, catalog, name, tally)
         with _reader(folder, catalog, clock) as reader:
@@ -198,7 +200,7 @@ def expire(
     oldest = catalog.snapshot_at(to_micros(before))
     if oldest == 0:
         raise NotFound(f"no snapshot is from before {before.isoformat()}", hint="name a later time")
-    with _lease(folder):
+    with lease(folder):
         with catalog.writing() as writer:
             writer.end_before(oldest)
             writer.thin(oldest, min(to_micros(before), to_micros(clock.now() - keep_commits)))
@@ -348,7 +350,7 @@ def _collect(folder: Path, catalog: Catalog, clock: Clock, grace: timedelta) -> 
     paths = [
         pack_path(folder, one.id) if one.kind == "pack" else segment_file(folder, one.table, one.id) for one in gone
     ]
-    paths += _orphans(folder, catalog, now - ORPHAN_AFTER)
+    paths += orphans(folder, catalog, now - ORPHAN_AFTER)
     files = freed = 0
     for path in paths:
         with suppress(FileNotFoundError):
@@ -361,9 +363,12 @@ def _collect(folder: Path, catalog: Catalog, clock: Clock, grace: timedelta) -> 
     return files, freed
 
 
-def _orphans(folder: Path, catalog: Catalog, before: datetime) -> list[Path]:
-    """Files from before an instant that the catalog does not name: left by commits and merges that did not end."""
-    limit = before.timestamp()
+def orphans(folder: Path, catalog: Catalog, before: datetime | None = None) -> list[Path]:
+    """Files from before an instant that the catalog does not name: left by commits and merges that did not end.
+
+    Without an instant also those of commits under way.
+    """
+    limit = math.inf if before is None else before.timestamp()
     old = [
         path
         for pattern in ("segments/*/*", "packs/*")

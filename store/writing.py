@@ -108,6 +108,9 @@ class Transaction:
         self._catalog: Catalog = reader.catalog
         self._key = None if commit_id is None else commit_key(commit_id)
         self._commit_id = commit_id
+        #: Blobs that were stored already, and the snapshot at which that was looked up.
+        self._relied: set[str] = set()
+        self._seen_at: int | None = None
         self._hash = sha256()
         self._pending: dict[str, _Pending] = {}
         self._packs: list[packs.Pack] = []
@@ -155,7 +158,9 @@ class Transaction:
         self._open()
         hashes = [sha256(payload).hexdigest() for payload in payloads]
         self._hash.update(repr(("blobs", hashes)).encode())
+        self._seen_at = self._catalog.head() if self._seen_at is None else self._seen_at
         known = self._catalog.known_blobs(set(hashes))
+        self._relied |= known
         fresh = [(digest, payload) for digest, payload in zip(hashes, payloads, strict=True) if digest not in known]
         if fresh:
             self._packs.append(packs.write(self._folder, [p for _, p in fresh], [d for d, _ in fresh]))
@@ -330,6 +335,7 @@ class Transaction:
                 if not last:
                     return None
                 ready = self._prepare()
+            self._check_blobs(writer)
             at = to_micros(self._reader.clock.now())
             if self._says_nothing(ready):
                 return Commit(snapshot=writer.head, at=from_micros(at), written=ready.written)
@@ -353,6 +359,11 @@ class Transaction:
         if self._upkeep is not None and wanting:
             self._upkeep(wanting)
         return Commit(snapshot=snapshot, at=from_micros(at), conflicts=conflicts, written=written)
+
+    def _check_blobs(self, writer: Writer) -> None:
+        if self._relied and writer.lost_blobs(self._relied, self._seen_at or 0):
+            told = "an asset was erased meanwhile, and with it blobs that this commit relies on"
+            raise CommitConflict(told, hint="begin another transaction and put everything into it again")
 
     def _says_nothing(self, ready: _Ready) -> bool:
         """Whether the commit would change nothing; then it makes no snapshot either."""

@@ -13,6 +13,7 @@ from fleet.config.models import (
     ProductSection,
     PromotionSection,
     RecipeConfig,
+    RetentionSection,
     Stamps,
     TrainSection,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "ProductSection",
     "PromotionSection",
     "RecipeConfig",
+    "RetentionSection",
     "Setting",
     "Stamps",
     "TrainSection",

@@ -17,6 +17,7 @@ from fleet.config.models import (
     ProductSection,
     PromotionSection,
     RecipeConfig,
+    RetentionSection,
     TrainSection,
 )
 from fleet.config.resolving import AssetConfig, Override, Resolver, Setting, default_seasons
@@ -33,6 +34,7 @@ class FleetConfig:
         file: where it was read; paths inside are relative to its folder.
         assets: None when the fleet has no register.
         recipes: the candidates, in the order of the file.
+        retention: by product; what is not named is kept whole.
     """
 
     file: Path
@@ -41,6 +43,7 @@ class FleetConfig:
     data: DataSection
     covariates: tuple[CovariateSection, ...]
     products: Mapping[str, ProductSection]
+    retention: Mapping[str, RetentionSection]
     recipes: Mapping[str, RecipeConfig]
     train: TrainSection
     backtest: BacktestSection

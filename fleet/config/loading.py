@@ -21,6 +21,7 @@ from fleet.config.models import (
     ProductSection,
     PromotionSection,
     RecipeConfig,
+    RetentionSection,
     TrainSection,
 )
 from fleet.config.resolving import OVERRIDABLE, Override, Resolver
@@ -36,7 +37,11 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "backtest": BacktestSection,
     "promotion": PromotionSection,
 }
-_NAMED: dict[str, type[BaseModel]] = {"products": ProductSection, "jobs": JobSection}
+_NAMED: dict[str, type[BaseModel]] = {
+    "products": ProductSection,
+    "retention": RetentionSection,
+    "jobs": JobSection,
+}
 _KNOWN = (*_SECTIONS, *_NAMED, "recipes", "overrides")
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -112,6 +117,7 @@ class _Reader:
             data=self.section(DataSection, raw, "data"),
             covariates=self.covariates(raw.get("covariates", [])),
             products=self.named(ProductSection, raw, "products"),
+            retention=self.named(RetentionSection, raw, "retention"),
             recipes=recipes,
             train=train,
             backtest=self.section(BacktestSection, raw, "backtest"),
@@ -265,6 +271,10 @@ class _Reader:
         covariates = {name for covariate in config.covariates for name in covariate.columns}
         for recipe in config.recipes.values():
             self.known(["recipes", recipe.name], "covariates", recipe.covariates or (), covariates, "covariate")
+        for name in config.retention:
+            if name not in config.product_names:
+                said = f"no product {toml_text(name)}{meant(name, config.product_names)}"
+                raise self.refused(f"{place(['retention', name])}: {said}")
         for name, job in config.jobs.items():
             self.known(["jobs", name], "recipes", job.recipes or (), anywhere, "recipe")
             self.known(["jobs", name], "after", (job.after,) if job.after else (), config.jobs, "job")

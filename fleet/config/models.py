@@ -206,6 +206,13 @@ class ProductSection(Section):
         return None if self.target is None else {"today": 0, "tomorrow": 1}[self.target]
 
 
+class RetentionSection(Section):
+    """``[retention.PRODUCT]``: what stays of old forecasts. So long after the issue only leads below a length stay."""
+
+    after: PositiveDuration
+    leads_below: PositiveDuration
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeConfig:
     """``[recipes.NAME]``: an adapter and its options, checked by the adapter itself.

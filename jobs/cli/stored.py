@@ -1,4 +1,4 @@
-"""The commands about the store itself: `tsfleet store info`, `upkeep`, `expire`, `flush`, `export`.
+"""The commands about the store itself: `tsfleet store info`, `upkeep`, `expire`, `flush`, `export`, `erase`, `thin`.
 
 And those against its loss: `verify`, `backup`, `restore`.
 """
@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from cyclopts import App
 
 from jobs.cli.console import print_json, print_rows, say
+from jobs.cli.erased import told_as_json, told_of_erasing
 from jobs.cli.exits import Exit
-from jobs.cli.options import KEEP, Common, Names, instant, moment, names
+from jobs.cli.options import KEEP, Common, Flag, Names, instant, moment, names
 from jobs.cli.progress import EVERY_S
+from jobs.errors import UsageInvalid
 
 if TYPE_CHECKING:
     from store.backing import Backup
@@ -119,6 +121,87 @@ def expire(*, before: str, common: Common = COMMON) -> int:
     with common.fleet() as fleet:
         done = fleet.store.expire(bound)
     return _told(done, as_json=common.json)
+
+
+@store.command
+def erase(*assets: str, series: Flag = False, yes: Flag = False, common: Common = COMMON) -> int:
+    """Erase assets for good: no file of the store holds them any more. Without --yes it only tells what would go.
+
+    Take an asset out of its sources first, or the next `tsfleet ingest` brings it back. Snapshots from before end, and
+    backups keep what they hold. Others may read and write meanwhile.
+
+    For example:
+
+    - `tsfleet store erase plant-7`
+    - `tsfleet store erase plant-7 plant-8 --yes`
+
+    Args:
+        assets: Their ids.
+        series: Also the covariates of series that nobody else is linked to; those of their own name go anyway.
+        yes: Do it. This cannot be undone.
+    """
+    if not assets:
+        raise UsageInvalid("no asset was named", hint="name one or several, such as `tsfleet store erase plant-7`")
+    with common.fleet() as fleet:
+        done = fleet.store.erase(assets, series=series, dry_run=not yes)
+    if common.json:
+        print_json({**told_as_json(done), "dry_run": not yes})
+    else:
+        print_rows([{"table": name, "rows": rows} for name, rows in sorted(done.rows.items())], as_json=False)
+        for line in told_of_erasing(done, did=yes):
+            say(line)
+    return Exit.PARTLY if yes and not done.done else Exit.OK
+
+
+@store.command
+def thin(*, product: Names = None, dry_run: Flag = False, common: Common = COMMON) -> int:
+    """Drop the long leads of old forecasts, as `[retention.PRODUCT]` says. Backtests and scores stay.
+
+    `after = "90d"` and `leads_below = "2d"` keep, of what was issued more than 90 days ago, the leads below 2 days.
+
+    For example:
+
+    - `tsfleet store thin --dry-run`
+    - `tsfleet store thin --product day_ahead`
+
+    Args:
+        product: Only these, separated by commas; all that have a retention without it.
+        dry_run: Tell how many rows would go, and drop nothing.
+    """
+    rules = common.load().retention
+    wanted = names(product)
+    for name in wanted or ():
+        if name not in rules:
+            raise UsageInvalid(
+                f"--product {name}: no [retention.{name}] in the configuration",
+                hint=f"there is one for {', '.join(rules)}" if rules else "add one, with after and leads_below",
+            )
+    with common.fleet() as fleet:
+        now = fleet.store.clock.now()
+        done = [
+            fleet.store.thin(name, older_than=now - rule.after, keep_leads_below=rule.leads_below, dry_run=dry_run)
+            for name, rule in rules.items()
+            if wanted is None or name in wanted
+        ]
+    print_rows(
+        [
+            {
+                "product": one.product,
+                "rows": one.rows,
+                "segments": one.segments,
+                "bytes": one.bytes,
+                "snapshot": one.snapshot,
+                "seconds": round(one.seconds, 3),
+            }
+            for one in done
+        ],
+        as_json=common.json,
+    )
+    if not common.json:
+        rows = sum(one.rows for one in done)
+        verb = "would drop" if dry_run else "dropped"
+        say(f"{verb} {rows:,} rows of old long leads" if rules else "no product has a [retention.PRODUCT]; all is kept")
+    return Exit.OK
 
 
 def _told(done: Report, *, as_json: bool) -> int:

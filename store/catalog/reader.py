@@ -38,6 +38,7 @@ from store.schema import STORED, TABLES
 
 if TYPE_CHECKING:
     from store.catalog.checking import Fault
+    from store.catalog.removing import Remover
 
 _BUSY_S = 60.0
 
@@ -83,22 +84,49 @@ class Catalog:
     @contextmanager
     def writing(self) -> Iterator[Writer]:
         """One commit, under the writers' lock; an exception leaves the store as it was."""
-        if self._read_only:
-            raise ReadOnly(f"{self._path.parent} was opened for reading", hint="open it without read_only=True")
-        with self._lock.held(), translated(self._path, writing=True):
-            if self._writer is None:
-                self._writer = self._connect_writer()
-            connection = self._writer
+        with self._transaction() as connection:
+            writer = Writer(connection)
+            yield writer
+            writer.finish()
+
+    @contextmanager
+    def removing(self) -> Iterator[Remover]:
+        """As :meth:`writing`, for what takes rows away that earlier commits wrote."""
+        from store.catalog.removing import Remover
+
+        with self._transaction() as connection:
+            remover = Remover(connection)
+            yield remover
+            remover.finish()
+
+    def compact(self, wait_s: float) -> bool:
+        """See :func:`store.catalog.removing.compact`."""
+        from store.catalog.removing import compact
+
+        with self._writing_connection() as connection:
+            return compact(connection, wait_s)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._writing_connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                writer = Writer(connection)
-                yield writer
-                writer.finish()
+                yield connection
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def _writing_connection(self) -> Iterator[sqlite3.Connection]:
+        """The writer's connection, under the writers' lock."""
+        if self._read_only:
+            raise ReadOnly(f"{self._path.parent} was opened for reading", hint="open it without read_only=True")
+        with self._lock.held(), translated(self._path, writing=True):
+            if self._writer is None:
+                self._writer = self._connect_writer()
+            yield self._writer
 
     def close(self) -> None:
         """Close both connections; the writer's under the lock, for the last one to close checkpoints."""
@@ -310,6 +338,16 @@ class Catalog:
         with self.reading() as connection:
             known = {row[0] for row in connection.execute(f"SELECT id FROM {kind}s")}
         return known | {one.id for one in self.retired()}
+
+    def pack_blobs(self) -> dict[str, list[tuple[str, int, int]]]:
+        """(hash, start, length) of the blobs of each pack, in the order in which they lie."""
+        with self.reading() as connection:
+            found: dict[str, list[tuple[str, int, int]]] = {
+                one: [] for (one,) in connection.execute("SELECT id FROM packs")
+            }
+            for pack, *blob in connection.execute("SELECT pack, sha256, start, length FROM blobs ORDER BY pack, start"):
+                found[pack].append((blob[0], blob[1], blob[2]))
+        return found
 
     def packs(self) -> list[tuple[str, int, str]]:
         """(id, bytes, sha256) of every pack."""

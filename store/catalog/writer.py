@@ -150,6 +150,14 @@ class Writer:
             if self._connection.execute("INSERT OR IGNORE INTO blobs VALUES (?, ?, ?, ?)", row).rowcount:
                 self._weigh("blobs", row)
 
+    def lost_blobs(self, hashes: Iterable[str], since: int) -> bool:
+        """Whether one of these blobs, stored as of a snapshot, is not any more."""
+        row = self._connection.execute("SELECT value FROM meta WHERE key = 'blobs_removed'").fetchone()
+        if row is None or int(row[0]) <= since:
+            return False
+        there = "SELECT 1 FROM blobs WHERE sha256 = ?"
+        return not all(self._connection.execute(there, (one,)).fetchone() for one in hashes)
+
     def hot_keys(self, table: Table, keys: Sequence[tuple[Any, ...]]) -> list[bool]:
         """For each key, whether an older hot row has it."""
         test = " AND ".join(f"{quoted(name)} IS ?" for name in table.key)

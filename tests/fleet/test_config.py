@@ -126,6 +126,13 @@ def test_every_key_of_the_example_is_an_attribute() -> None:
     assert config.jobs["forecast"].cron == "5 * * * *"
 
 
+def test_retention_is_said_by_product() -> None:
+    text = "[products.d]\nhorizon = 48\n[retention.d]\nafter = '90d'\nleads_below = '2d'"
+    found = read(text).retention["d"]
+    assert (found.after, found.leads_below) == (timedelta(days=90), timedelta(days=2))
+    assert read("").retention == {}
+
+
 def test_an_empty_file_is_a_fleet_with_the_naive_rules() -> None:
     config = read("")
     view = config.for_asset("any")
@@ -239,6 +246,9 @@ def test_a_config_survives_the_way_to_a_worker() -> None:
         ("[promotion]\nmargin = 2.0", "[promotion] margin = 2: accepted: a fraction"),
         ("[products.d]\nissue = '25:00'\ntarget = 'today'", '[products.d] issue = "25:00": expected a time of day'),
         ("[products.d]\nissue = '11:30'", "a delivery product needs issue and target"),
+        ("[retention.day]\nafter = '90d'\nleads_below = '2d'", '[retention.day]: no product "day"; accepted: default'),
+        ("[retention.default]\nafter = '90d'", "[retention.default] leads_below: missing"),
+        ("[retention.default]\nafter = '0d'\nleads_below = '2d'", '[retention.default] after = "0d": accepted: '),
         ("[jobs.x]\ncron = '* * * * *'\nevery = '1h'", "[jobs.x] cron and every says when it runs"),
         ("[jobs.x]\nafter = 'y'", '[jobs.x] after: no job "y"; accepted: x'),
         ("[overrides.north.train]\nwindow = '1d'", '[overrides.north]: accepted: "asset=ID", or "column=value"'),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from jobs.cli.exits import Exit
@@ -78,3 +79,64 @@ def test_backup_restore_and_export(typed: Typed, folder: Path, tmp_path: Path) -
     assert told["rows"]["actuals"] == before[0]["n"]
     typed("store", "export", str(tmp_path / "plain"), code=Exit.USAGE)
     typed("store", "export", str(tmp_path / "other"), "--tables", "nothing", code=Exit.USAGE)
+
+
+def test_erase_tells_first_and_does_it_when_told_to(typed: Typed) -> None:
+    typed("ingest")
+    before = typed.json("sql", "select asset_id, count(*) as n from actuals group by 1 order by 1")
+    typed("store", "erase", code=Exit.USAGE)
+    told = typed.json("store", "erase", "north-2")
+    assert told["dry_run"]
+    assert told["rows"]["actuals"] == before[1]["n"]
+    assert typed.json("sql", "select asset_id, count(*) as n from actuals group by 1 order by 1") == before
+    typed("store", "erase", "north-2")
+    assert "--yes does it" in typed.err
+    done = typed.json("store", "erase", "north-2", "--yes")
+    assert (done["done"], done["rows"], done["dry_run"]) == (True, told["rows"], False)
+    left = typed.json("sql", "select asset_id, count(*) as n from actuals group by 1 order by 1")
+    assert left == [before[0], before[2]]
+    assert typed.json("store", "verify")["ok"]
+    typed("store", "erase", "north-2", "--yes")
+    assert "nothing was stored of north-2" in typed.err
+    assert "backups made before" in typed.err
+
+
+def test_thin_does_what_the_configuration_says(typed: Typed, folder: Path) -> None:
+    for verb in ("ingest", "train", "forecast"):
+        typed(verb)
+    count = "select count(*) as n, max(valid_time - issue_time) as far from forecasts where role <> 'backtest'"
+    (before,) = typed.json("sql", count)
+    typed("store", "thin")
+    assert "no product has a [retention.PRODUCT]" in typed.err
+    with (folder / "fleet.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[retention.default]\nafter = "90d"\nleads_below = "6h"\n')
+    typed("store", "thin", "--product", "day_ahead", code=Exit.USAGE)
+    (told,) = typed.json("store", "thin", "--dry-run")
+    assert told["rows"] == before["n"] * 18 // 24
+    assert typed.json("sql", count) == [before]
+    (done,) = typed.json("store", "thin")
+    assert done["rows"] == told["rows"]
+    assert typed.json("sql", count)[0]["n"] == before["n"] // 4
+    assert typed.json("store", "thin", "--product", "default")[0]["rows"] == 0
+
+
+def test_what_was_scored_of_thinned_leads_outlives_a_revision(typed: Typed, folder: Path) -> None:
+    with (folder / "fleet.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[retention.default]\nafter = "90d"\nleads_below = "6h"\n')
+    for verb in ("ingest", "train"):
+        typed(verb)
+    typed("forecast", "--issue-time", "2024-03-20T00:00Z", code=Exit.PARTLY)  # nothing had been trained by then
+    typed("score")
+    scores = "select lead_bucket, sum(n) as n, sum(sum_abs_e) as e from scores where role <> 'backtest' group by 1"
+    before = {row["lead_bucket"]: row for row in typed.json("sql", scores)}
+    assert {name: row["n"] for name, row in before.items()} == {"0-1h": 3, "1-6h": 15, "6-24h": 54}
+    typed("store", "thin")
+    path = folder / "data" / "history.parquet"
+    history = pd.read_parquet(path)
+    pd.DataFrame(history.assign(y=history.y + 5.0)).to_parquet(path)
+    typed("ingest")
+    typed("score")
+    after = {row["lead_bucket"]: row for row in typed.json("sql", scores)}
+    assert after["6-24h"] == before["6-24h"]
+    assert after["1-6h"]["n"] == 15
+    assert after["1-6h"]["e"] > before["1-6h"]["e"] + 30
