@@ -28,7 +28,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from tests.bench.store.lines import cpu, judged, peak_mb, tell
 
@@ -194,7 +194,11 @@ def alone(way: str, folder: Path, rows: int, batch: int) -> None:
     act = (ours if way in OURS else theirs)(way, folder)
     wall, spent = cpu(lambda: act(tables))
     size = sum(path.stat().st_size for path in folder.rglob("*.parquet"))
-    print(json.dumps({"wall_s": wall, "cpu_s": spent, "bytes_a_row": size / rows, "peak_mb": peak_mb(), "rows_mb": before}))
+    print(
+        json.dumps(
+            {"wall_s": wall, "cpu_s": spent, "bytes_a_row": size / rows, "peak_mb": peak_mb(), "rows_mb": before}
+        )
+    )
 
 
 if __name__ == "__main__":

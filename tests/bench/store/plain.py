@@ -33,7 +33,7 @@ class Work(NamedTuple):
 
 def work(seed: int, count: int, *, writer: int = 0) -> list[Work]:
     """Runs as they come out of a training, each with 10 parameters and 10 metrics."""
-    chance = random.Random(seed)
+    chance = random.Random(seed)  # noqa: S311 - rows to write, nothing secret
     made = []
     for number in range(count):
         run_id, asset = f"{writer:04d}-{number:021d}", f"plant-{chance.randrange(900):04d}"
@@ -78,9 +78,7 @@ class Plain:
         with self._lock.held():
             for name in ("runs", "metrics"):
                 columns = ", ".join(TABLES[name].names)
-                self._connection.execute(
-                    f"CREATE TABLE IF NOT EXISTS {name} (_n INTEGER PRIMARY KEY, {columns})"
-                )
+                self._connection.execute(f"CREATE TABLE IF NOT EXISTS {name} (_n INTEGER PRIMARY KEY, {columns})")
             self._connection.execute("CREATE INDEX IF NOT EXISTS by_run ON runs (run_id)")
         self._statements = {name: _insert(name) for name in ("runs", "metrics")}
 
