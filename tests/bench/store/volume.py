@@ -2,8 +2,8 @@
 
 Each issue is one commit, as ``fleet.ledger`` makes it: ``replace`` of the forecasts (mean and three quantiles, all
 digits random), an outcome per asset, the job's row. The clock is at the issue time, so upkeep by itself is what it
-would be in life; each simulated midnight ``Store.upkeep`` runs once. Meanwhile another process asks for one asset's newest
-fan chart, over and over with a short pause, and counts answers that are not whole issues.
+would be in life; each simulated midnight ``Store.upkeep`` runs once. Meanwhile another process asks for one asset's
+newest fan chart, over and over with a short pause, and counts answers that are not whole issues.
 
 Told of each day, and at the end of all: rows per second (issuing alone, and with upkeep), bytes a row, write
 amplification (every byte that the writing process handed to the system, spills and catalog included, over the bytes
