@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
+from itertools import accumulate
 from typing import TYPE_CHECKING, NamedTuple
 
 from store.catalog import Segment, quoted
@@ -89,7 +90,7 @@ def due(table: Table, segments: Sequence[Segment], *, most_bytes: int | None = N
         segments: all it has.
         most_bytes: leave alone what would read more; None for no bound.
     """
-    loose = [one for one in segments if one.level < FIRST]
+    loose = _fitting([one for one in segments if one.level < FIRST], most_bytes)
     wanted = []
     if len(_runs(loose)) >= FAN_IN:
         wanted.append(Merge(table.name, tuple(loose), FIRST))
@@ -104,6 +105,15 @@ def due(table: Table, segments: Sequence[Segment], *, most_bytes: int | None = N
                 wanted.append(Merge(table.name, tuple(smallest), max(one.level for one in smallest)))
     fits = (one for one in wanted if most_bytes is None or one.bytes <= most_bytes)
     return next(fits, None)
+
+
+def _fitting(segments: list[Segment], most_bytes: int | None) -> list[Segment]:
+    """All of them, or the smallest that may be read: a large one must not keep the others waiting."""
+    if most_bytes is None or sum(one.bytes for one in segments) <= most_bytes:
+        return segments
+    ordered = sorted(segments, key=lambda one: one.bytes)
+    within = accumulate(one.bytes for one in ordered)
+    return [one for one, total in zip(ordered, within, strict=True) if total <= most_bytes]
 
 
 def _runs(segments: Iterable[Segment]) -> set[str]:

@@ -27,9 +27,10 @@ from store.schema import STORED, Table
 
 #: What a merge keeps in memory before it spills.
 MEMORY = 1 << 30
-#: A commit's own call merges no more than this, or than eight times what it has just written in bulk.
+#: A commit's own call merges no more than this, or than twelve times what it has just written in bulk: eight commits of
+#: about one size fit, also when the last of them is the smallest.
 SMALL_BYTES = 16 << 20
-BULK_FACTOR = 8
+BULK_FACTOR = 12
 FOLD_AFTER = timedelta(days=1)
 #: A replaced file stays this long for readers that upkeep cannot see.
 GRACE = timedelta(hours=1)

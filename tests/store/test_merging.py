@@ -59,6 +59,28 @@ def test_a_merge_changes_no_answer_of_any_snapshot(store: Store, clock: FixedClo
     assert set(levels["metrics"]) == set(levels["actuals"]) == {2}
 
 
+def test_bulk_commits_that_shrink_are_merged_by_themselves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is smaller than those before: what it may merge is measured by its own size."""
+    monkeypatch.setattr("store.upkeep.SMALL_BYTES", 0)
+    most = 0
+    for turn in range(3 * FAN_IN):
+        insert(store, "actuals", readings(1, 2_000 - 30 * turn, first=turn, seed=turn))
+        most = max(most, store.info().levels["actuals"].get(0, 0))
+    assert most <= FAN_IN
+    assert store.table("actuals").num_rows == sum(2_000 - 30 * turn for turn in range(3 * FAN_IN))
+
+
+def test_a_large_one_among_small_ones_does_not_keep_them_from_being_merged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.upkeep.SMALL_BYTES", 0)
+    insert(store, "actuals", readings(10, 5_000, first=100))
+    for turn in range(FAN_IN):
+        insert(store, "actuals", readings(1, 500, first=turn, seed=turn))
+    assert store.info().levels["actuals"][0] == 1
+    assert store.table("actuals").num_rows == 50_000 + 500 * FAN_IN
+
+
 def test_merged_segments_hold_one_partition_each_sorted_with_their_commits(store: Store, by_hand: None) -> None:
     for turn in range(FAN_IN):
         rows = [metric(f"r{turn}", f"a{i}", 17 * i, float(i)) for i in range(5)]
