@@ -55,14 +55,11 @@ def commits(folder: Path, count: int) -> None:
     with Store.open(path) as store:
         for one in work(5, count):
             log(store, one, upkeep=False)
-    before, before_again = first_question(path, count)
+    tell("small", figure=f"{count} small commits", state="without upkeep", **first_question(path, count))
     with Store.open(path) as store:
         upkeep_s = timed(store.upkeep)
-    after, after_again = first_question(path, count)
-    tell(
-        "small", figure=f"{count} small commits", first_question_ms=1_000 * before, again_ms=1_000 * before_again,
-        upkeep_s=upkeep_s, first_after_ms=1_000 * after, again_after_ms=1_000 * after_again,
-    )  # fmt: skip
+    told = first_question(path, count)
+    tell("small", figure=f"{count} small commits", state="after upkeep", upkeep_s=upkeep_s, **told)
 
 
 def warm(folder: Path) -> None:
@@ -73,8 +70,8 @@ def warm(folder: Path) -> None:
         store.sql(COUNT).arrow()
 
 
-def first_question(path: Path, count: int) -> tuple[float, float]:
-    """Seconds from opening to the answer, and of the same question once more."""
+def first_question(path: Path, count: int) -> dict[str, float]:
+    """Milliseconds from opening to the answer, on the wall and of the processor, and of the same question once more."""
 
     def ask(store: Store) -> None:
         query = "SELECT (SELECT count(*) FROM runs) AS runs, (SELECT count(*) FROM metrics) AS metrics"
@@ -87,10 +84,11 @@ def first_question(path: Path, count: int) -> tuple[float, float]:
         ask(store)
 
     store: Store
-    first = timed(open_and_ask)
-    again = timed(partial(ask, store))
+    first, first_cpu = cpu(open_and_ask)
+    again, again_cpu = cpu(partial(ask, store))
     store.close()
-    return first, again
+    seconds = {"first_ms": first, "first_cpu_ms": first_cpu, "again_ms": again, "again_cpu_ms": again_cpu}
+    return {name: 1_000 * value for name, value in seconds.items()}
 
 
 # ------------------------------------------------------------------------------------------------------ a million runs
