@@ -10,6 +10,9 @@ does not do: check types and ids, keep minima and maxima, a catalog, a name that
 measured twice: with ids as plain text, as they came, and as a pyarrow expert would, with dictionary-encoded ids and the
 order worked out over their codes (``expert``); the limit is for the faster one.
 
+A machine that has other work makes such runs uneven, so batch by batch, in one process, the two also take turns
+(``in turns``): the ratio is the median over the batches.
+
 ``one`` is one transaction of ten inserts, ``ten`` a commit each batch; both without the upkeep that follows a commit,
 which the peer has none of. ``ten and upkeep`` is what a user sees who calls ``store.begin``.
 
@@ -26,6 +29,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -61,6 +65,35 @@ def main(words: list[str]) -> None:
         for way in OURS:
             limit = judged(medians[way] / best, LIMIT) if way != OURS[-1] else {"ratio": medians[way] / best}
             tell("append", figure=f"{way} / pyarrow", measure=measure, **limit)
+    with tempfile.TemporaryDirectory() as name:
+        in_turns(Path(name), asked.rows, asked.batch)
+
+
+def in_turns(folder: Path, rows: int, batch: int) -> None:
+    """Each batch is appended here and by the expert, the one that begins changing."""
+    from store import Store
+
+    peers = folder / "expert"
+    peers.mkdir()
+    write_theirs = theirs("expert", peers)
+    with Store.open(folder / "turns.store") as store:
+
+        def write_ours(tables: list[pa.Table]) -> None:
+            transaction = store._begin()  # without upkeep
+            transaction.insert("metrics", tables[0])
+            transaction.commit()
+
+        found: dict[str, list[tuple[float, float]]] = {"ours": [], "expert": []}
+        sides = [("ours", write_ours), ("expert", write_theirs)]
+        for number, table in enumerate(batches(rows, batch)):
+            for side, act in sides if number % 2 else reversed(sides):
+                costs = cpu(partial(act, [table]))
+                if number:  # the first one loads libraries
+                    found[side].append(costs)
+    for place, measure in enumerate(("wall_s", "cpu_s")):
+        pairs = zip(found["ours"], found["expert"], strict=True)
+        ratio = statistics.median(ours[place] / theirs[place] for ours, theirs in pairs)
+        tell("append", figure="in turns", measure=measure, batches=len(found["ours"]), **judged(ratio, LIMIT))
 
 
 def apart(way: str, folder: Path, rows: int, batch: int) -> dict[str, float]:
