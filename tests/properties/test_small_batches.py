@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from datetime import UTC, date, datetime, timedelta, timezone
+from itertools import product
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -22,7 +24,6 @@ _VALUES: list[Any] = [
     "", "1", "é", "e\u0301", "\ud800", np.str_("1"), b"1", _NOON, _NOON.astimezone(timezone(timedelta(hours=2))),
     _NOON.replace(tzinfo=None), pd.Timestamp(_NOON), pd.NaT, date(2024, 6, 1), {"a": 1}, np.array([1, 1]),
 ]  # fmt: skip
-_COLUMNS = ("asset_id", "kind", "duration_s", "data_version", "started_at", "params")
 
 
 def _taken(rows: list[dict[str, Any]], column: str) -> list[Any] | None:
@@ -34,12 +35,13 @@ def _taken(rows: list[dict[str, Any]], column: str) -> list[Any] | None:
     return [repr(value) for value in columns.get(column, [None] * len(rows))]
 
 
-@given(column=st.sampled_from(_COLUMNS), picked=st.lists(st.sampled_from(range(len(_VALUES))), min_size=1, max_size=4))
-def test_a_row_is_taken_as_it_would_be_alone(column: str, picked: list[int]) -> None:
-    rows = [{"run_id": str(place), column: _VALUES[one]} for place, one in enumerate(picked)]
-    alone = [_taken([row], column) for row in rows]
-    wanted = None if None in alone else [one for taken in alone if taken is not None for one in taken]
-    assert _taken(rows, column) == wanted
+@pytest.mark.parametrize("column", ["asset_id", "kind", "duration_s", "data_version", "started_at", "params"])
+def test_a_row_is_taken_as_it_would_be_alone(column: str) -> None:
+    alone = [_taken([{"run_id": "0", column: value}], column) for value in _VALUES]
+    for first, second in product(range(len(_VALUES)), repeat=2):
+        rows = [{"run_id": str(place), column: _VALUES[one]} for place, one in enumerate((first, second))]
+        one, other = alone[first], alone[second]
+        assert _taken(rows, column) == (None if one is None or other is None else one + other), rows
 
 
 @given(names=st.lists(st.lists(st.sampled_from(["kind", "recipe", "duration_s"]), unique=True), min_size=1, max_size=5))
