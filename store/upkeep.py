@@ -7,6 +7,7 @@ store that answers as before, and at most files that no catalog names.
 
 from __future__ import annotations
 
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -336,12 +337,12 @@ def _collect(folder: Path, catalog: Catalog, clock: Clock, grace: timedelta) -> 
 def _orphans(folder: Path, catalog: Catalog, before: datetime) -> list[Path]:
     """Files from before an instant that the catalog does not name: left by commits and merges that did not end."""
     limit = before.timestamp()
-    old = [
-        path
-        for pattern in ("segments/*/*", "packs/*")
-        for path in folder.glob(pattern)
-        if path.is_file() and path.stat().st_mtime < limit
-    ]
+    old = []
+    for path in (path for pattern in ("segments/*/*", "packs/*") for path in folder.glob(pattern)):
+        with suppress(FileNotFoundError):  # a writer has just given it its name
+            seen = path.stat()
+            if stat.S_ISREG(seen.st_mode) and seen.st_mtime < limit:
+                old.append(path)
     # The catalog is asked after the files: what a commit named meanwhile is known.
     known = {f"{one}.parquet" for one in catalog.named("segment")} | {f"{one}.pack" for one in catalog.named("pack")}
     return [path for path in old if path.name not in known]
