@@ -274,10 +274,10 @@ class Question:
         with self._reading():
             return self._ask(query, params).to_arrow_table()
 
-    def stream(self, query: str, rows: int) -> Iterator[pa.RecordBatch]:
+    def stream(self, query: str, rows: int, params: Params = None) -> Iterator[pa.RecordBatch]:
         """The answer in batches of so many rows, never whole in memory; what does not fit while sorting is spilled."""
         with self._reading():
-            reader = self._ask(query, None).to_arrow_reader(rows)
+            reader = self._ask(query, params).to_arrow_reader(rows)
             while True:
                 try:
                     batch = reader.read_next_batch()

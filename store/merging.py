@@ -7,8 +7,11 @@ merge may fold: leave out rows that were superseded up to a bound, which only sn
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
+from itertools import accumulate, groupby, pairwise
+from operator import itemgetter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from store.catalog import Segment, quoted
@@ -31,6 +34,8 @@ TARGET_BYTES = 128 << 20
 TARGET_ROWS = 16_000_000
 #: A piece grows beyond the target where the partition would otherwise fall into more than this many.
 _PIECES = 3
+#: So many rows are sorted at a time: within the memory that upkeep has, so that nothing is spilled.
+PART_ROWS = 1_000_000
 _DAY = 86_400_000_000
 
 #: Tables whose superseded rows some view shows: they keep them for ever.
@@ -49,6 +54,13 @@ class Merge(NamedTuple):
     @property
     def bytes(self) -> int:
         return sum(one.bytes for one in self.inputs)
+
+
+class Part(NamedTuple):
+    """Rows that a merge sorts at a time, as a condition and what is bound in it."""
+
+    where: str
+    params: Mapping[str, str] = MappingProxyType({})
 
 
 class Merged(NamedTuple):
@@ -89,7 +101,7 @@ def due(table: Table, segments: Sequence[Segment], *, most_bytes: int | None = N
         segments: all it has.
         most_bytes: leave alone what would read more; None for no bound.
     """
-    loose = [one for one in segments if one.level < FIRST]
+    loose = _fitting([one for one in segments if one.level < FIRST], most_bytes)
     wanted = []
     if len(_runs(loose)) >= FAN_IN:
         wanted.append(Merge(table.name, tuple(loose), FIRST))
@@ -104,6 +116,15 @@ def due(table: Table, segments: Sequence[Segment], *, most_bytes: int | None = N
                 wanted.append(Merge(table.name, tuple(smallest), max(one.level for one in smallest)))
     fits = (one for one in wanted if most_bytes is None or one.bytes <= most_bytes)
     return next(fits, None)
+
+
+def _fitting(segments: list[Segment], most_bytes: int | None) -> list[Segment]:
+    """All of them, or the smallest that may be read: a large one must not keep the others waiting."""
+    if most_bytes is None or sum(one.bytes for one in segments) <= most_bytes:
+        return segments
+    ordered = sorted(segments, key=lambda one: one.bytes)
+    within = accumulate(one.bytes for one in ordered)
+    return [one for one, total in zip(ordered, within, strict=True) if total <= most_bytes]
 
 
 def _runs(segments: Iterable[Segment]) -> set[str]:
@@ -222,20 +243,83 @@ def _written(asking: Asking, table: Table, asked: Merge, rows: str, plan: Plan) 
     present = {name for one in asked.inputs for name in one.columns}
     names = [name for name in plan.columns(table) if name in present]
     order = ["period__", *table.sort, "_v"]
-    query = template("merge").format(
-        columns=", ".join(map(quoted, names)),
-        rows=rows,
-        period=_period_sql(table),
-        order=", ".join(f"{quoted(name)} NULLS FIRST" for name in order),
-    )
     schema = _schema(table, names)
     share = _pieces(table, asked.inputs, plan.state.segments[table.name])
     most = {"most_bytes": max(TARGET_BYTES, share[0]), "most_rows": max(TARGET_ROWS, share[1])}
     with Run(plan.folder, table, schema, level=asked.level, **most) as run:
-        for batch in asking.engine.cursor().stream(query, ROW_GROUP):
-            for value, part in _by_period(pa.Table.from_batches([batch])):
-                run.add(value, part.cast(schema))
+        for part in _parts(asking, table, asked, plan):
+            query = template("merge").format(
+                columns=", ".join(map(quoted, names)),
+                rows=rows,
+                period=_period_sql(table),
+                part=part.where,
+                order=", ".join(f"{quoted(name)} NULLS FIRST" for name in order),
+            )
+            for batch in asking.engine.cursor().stream(query, ROW_GROUP, part.params):
+                for value, stretch in _by_period(pa.Table.from_batches([batch])):
+                    run.add(value, stretch.cast(schema))
     return tuple(run.made)
+
+
+def _parts(asking: Asking, table: Table, asked: Merge, plan: Plan) -> Sequence[Part]:
+    """What a merge sorts at a time, in the order in which it is written."""
+    entity = table.entity if table.sort[:1] == (table.entity,) else None
+    if entity is None or sum(one.rows for one in asked.inputs) <= PART_ROWS:
+        return [Part("true")]
+    query = template("parts").format(
+        period=_period_sql(table), entity=quoted(entity), rows=cold(plan, asked.inputs).rows(table)
+    )
+    counted = asking.engine.cursor().arrow(query)
+    rows = zip(*(counted.column(name).to_pylist() for name in ("period__", "entity__", "n")), strict=True)
+    return list(cut(rows, period=_period_sql(table), entity=quoted(entity)))
+
+
+def cut(counted: Iterable[tuple[int | None, str | None, int]], *, period: str, entity: str) -> Iterable[Part]:
+    """Parts of few rows: several partitions together, or some assets of one.
+
+    Args:
+        counted: (partition, asset, rows), in the order of a merge, NULL first.
+        period, entity: SQL of both.
+    """
+    together: list[int | None] = []
+    rows = 0
+    for value, group in groupby(counted, key=itemgetter(0)):
+        held = [(one, count) for _, one, count in group]
+        total = sum(count for _, count in held)
+        if together and rows + total > PART_ROWS:
+            yield Part(_between(period, together[0], together[-1]))
+            together, rows = [], 0
+        if total <= PART_ROWS:
+            together.append(value)
+            rows += total
+        else:
+            yield from _cut_by_asset(held, _between(period, value, value), entity)
+    if together:
+        yield Part(_between(period, together[0], together[-1]))
+
+
+def _between(period: str, first: int | None, last: int | None) -> str:
+    if last is None:
+        return f"{period} IS NULL"
+    return f"({period} IS NULL OR {period} <= {last})" if first is None else f"{period} BETWEEN {first} AND {last}"
+
+
+def _cut_by_asset(held: Sequence[tuple[str | None, int]], where: str, entity: str) -> Iterable[Part]:
+    starts: list[str | None] = []
+    rows = 0
+    for one, count in held:
+        if one is not None and rows and rows + count > PART_ROWS:
+            starts.append(one)
+            rows = 0
+        rows += count
+    for low, high in pairwise([None, *starts, None]):
+        tests = [where]
+        if high is not None:
+            tests.append(f"({entity} < $high OR {entity} IS NULL)" if low is None else f"{entity} < $high")
+        if low is not None:
+            tests.append(f"{entity} >= $low")
+        params = {name: text for name, text in (("low", low), ("high", high)) if text is not None}
+        yield Part(" AND ".join(tests), params)
 
 
 def _pieces(table: Table, inputs: Sequence[Segment], segments: Sequence[Segment]) -> tuple[int, int]:

@@ -38,6 +38,7 @@ def revise(reader: Reader, table: Table, new: pa.Table) -> Revision:
 
 
 def _revise(asking: Asking, table: Table, new: pa.Table) -> Revision:
+    import numpy as np
     import pyarrow as pa
 
     plan = asking.plan([table.name], None)
@@ -47,7 +48,7 @@ def _revise(asking: Asking, table: Table, new: pa.Table) -> Revision:
         name: new.column(name) if name in new.column_names else pa.nulls(new.num_rows, table.arrow.field(name).type)
         for name in asked
     }
-    question.register("new__rows", pa.table(given | {"row__": pa.array(range(new.num_rows), pa.int64())}))
+    question.register("new__rows", pa.table(given | {"row__": pa.array(np.arange(new.num_rows, dtype=np.int64))}))
     rows = plan.rows(table, _bounds(table, new))
     done = _ranked(question, table, new, rows) if table.rank else _plain(question, table, new, rows)
     companions = done[1]

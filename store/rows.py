@@ -32,17 +32,23 @@ def from_mappings(table: Table, rows: Sequence[Mapping[str, Any]]) -> Columns:
     Raises:
         SchemaMismatch: names the table, the column and the value.
     """
-    names: dict[str, None] = {}
-    for row in rows:
-        if len(row) != len(names) or not names.keys() >= row.keys():
-            names.update(dict.fromkeys(row))
+    names: dict[str, None] = dict.fromkeys(rows[0]) if rows else {}
+    listed = list(names)
+    alike = all(list(row) == listed for row in rows)
+    if not alike:
+        for row in rows:
+            if len(row) != len(names) or not names.keys() >= row.keys():
+                names.update(dict.fromkeys(row))
     _refuse_unknown(table, names)
     _refuse_absent(table, names)
+    if alike:  # by far the most batches, and a third of the time
+        columns = zip(*(row.values() for row in rows), strict=True)
+        return {name: _converted(table, name, list(values)) for name, values in zip(listed, columns, strict=True)}
     return {name: _converted(table, name, [row.get(name) for row in rows]) for name in names}
 
 
 def _refuse_unknown(table: Table, names: Iterable[str]) -> None:
-    unknown = [name for name in names if table.column(name) is None]
+    unknown = [name for name in names if name not in table.by_name and table.column(name) is None]
     if unknown:
         listed = ", ".join(table.names)
         more = f" and columns like {table.dynamic}" if table.dynamic else ""
@@ -59,9 +65,16 @@ def _refuse_absent(table: Table, names: Iterable[str]) -> None:
 def _converted(table: Table, name: str, values: list[Any]) -> list[Any]:
     column = table.column(name)
     assert column is not None
+    kinds = set(map(type, values))
+    if column.kind == "double" and kinds == {float}:
+        return values
     convert = check_asset_id if name in ENTITIES else _CONVERTERS[column.kind]
     try:
-        done = [None if value is None else convert(value) for value in values]
+        if len(kinds) == 1 and column.kind in _REPEATING and values.count(values[0]) == len(values):
+            value = values[0]
+            done = [None if value is None else convert(value)] * len(values)
+        else:
+            done = [None if value is None else convert(value) for value in values]
     except (TypeError, ValueError, OverflowError) as cause:
         if isinstance(cause, SchemaMismatch) or name in ENTITIES:
             raise
@@ -142,7 +155,10 @@ def to_json(value: Any) -> str:
     >>> to_json({"b": float("nan"), "a": (1, 2)})
     '{"a":[1,2],"b":"nan"}'
     """
-    return json.dumps(_plain(value), sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _ENCODER.encode(_plain(value))
+
+
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 
 def _plain(value: Any) -> Any:
@@ -163,6 +179,8 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+#: Kinds of which equal values of one type become the same; a batch often has one throughout.
+_REPEATING = ("text", "instant", "date")
 _CONVERTERS: dict[str, Callable[[Any], Any]] = {
     "text": _text, "double": _double, "bigint": _bigint, "bool": _bool, "instant": _instant, "date": _date,
     "json": _json,

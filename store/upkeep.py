@@ -8,6 +8,7 @@ store that answers as before, and at most files that no catalog names.
 from __future__ import annotations
 
 import math
+import stat
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -28,9 +29,10 @@ from store.schema import LATEST, STORED, Table
 
 #: What a merge keeps in memory before it spills.
 MEMORY = 1 << 30
-#: A commit's own call merges no more than this, or than eight times what it has just written in bulk.
+#: A commit's own call merges no more than this, or than twelve times what it has just written in bulk: eight commits of
+#: about one size fit, also when the last of them is the smallest.
 SMALL_BYTES = 16 << 20
-BULK_FACTOR = 8
+BULK_FACTOR = 12
 FOLD_AFTER = timedelta(days=1)
 #: A replaced file stays this long for readers that upkeep cannot see.
 GRACE = timedelta(hours=1)
@@ -369,12 +371,12 @@ def orphans(folder: Path, catalog: Catalog, before: datetime | None = None) -> l
     Without an instant also those of commits under way.
     """
     limit = math.inf if before is None else before.timestamp()
-    old = [
-        path
-        for pattern in ("segments/*/*", "packs/*")
-        for path in folder.glob(pattern)
-        if path.is_file() and path.stat().st_mtime < limit
-    ]
+    old = []
+    for path in (path for pattern in ("segments/*/*", "packs/*") for path in folder.glob(pattern)):
+        with suppress(FileNotFoundError):  # a writer has just given it its name
+            seen = path.stat()
+            if stat.S_ISREG(seen.st_mode) and seen.st_mtime < limit:
+                old.append(path)
     # The catalog is asked after the files: what a commit named meanwhile is known.
     known = {f"{one}.parquet" for one in catalog.named("segment")} | {f"{one}.pack" for one in catalog.named("pack")}
     return [path for path in old if path.name not in known]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from store.catalog.layout import (
@@ -97,14 +98,11 @@ class Writer:
             raise StoreError(f"{at + rows} hot rows of {table} in one commit, {MAX_HOT_ROWS} is the most")
         self._place[table] = at + rows
         first = (self.head << PLACE_BITS) | at
-        names = list(columns)
-        lists = [_texts(columns[n]) if declared.column(n).kind == "double" else columns[n] for n in names]  # type: ignore[union-attr]
-        listed = "".join(f", {quoted(name)}" for name in names)
-        marks = ", ?" * len(names)
-        statement = f"INSERT INTO {hot_table(table)} (_n{listed}) VALUES (?{marks})"
-        self._connection.executemany(statement, zip(range(first, first + rows), *lists, strict=True))
+        statement, doubles = _insertion(table, tuple(columns))
+        held = columns | {name: _texts(columns[name]) for name in doubles}
+        self._connection.executemany(statement, zip(range(first, first + rows), *held.values(), strict=True))
         if rows:
-            self._batches.append((table, first, rows, self._sums.batch_digest(dict(zip(names, lists, strict=True)))))
+            self._batches.append((table, first, rows, self._sums.batch_digest(held)))
         self._update_marks(
             table,
             "since = CASE WHEN hot = 0 THEN ? ELSE since END, hot = hot + ?, touched = ?",
@@ -244,6 +242,16 @@ class Writer:
             "WHERE later.name = marks.name AND later.v > marks.v AND later.v <= ?)",
             (snapshot,),
         )
+
+
+@lru_cache(maxsize=256)
+def _insertion(table: str, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
+    """The statement that inserts hot rows with these columns, and those of them that hold numbers with a fraction."""
+    listed = "".join(f", {quoted(name)}" for name in names)
+    marks = ", ?" * len(names)
+    kinds = {name: STORED[table].column(name) for name in names}
+    doubles = tuple(name for name, column in kinds.items() if column is not None and column.kind == "double")
+    return f"INSERT INTO {hot_table(table)} (_n{listed}) VALUES (?{marks})", doubles
 
 
 def _texts(values: list[Any]) -> list[str | None]:

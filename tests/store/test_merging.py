@@ -14,7 +14,19 @@ from store import FixedClock, Store
 from store.catalog import Segment
 from store.errors import SnapshotExpired
 from store.files import segment_file
-from store.merging import FAN_IN, FIRST, MOST_SEGMENTS, TARGET_BYTES, _pieces, due, partitions, period
+from store.merging import (
+    FAN_IN,
+    FIRST,
+    MOST_SEGMENTS,
+    TARGET_BYTES,
+    Merge,
+    _pieces,
+    cut,
+    due,
+    merge,
+    partitions,
+    period,
+)
 from store.schema import STORED
 from store.segments import run_of
 from tests.store.rows import START, insert, reading, readings, replace
@@ -57,6 +69,78 @@ def test_a_merge_changes_no_answer_of_any_snapshot(store: Store, clock: FixedClo
     assert everything(store, "metrics", "actuals", "actuals_all") == before
     levels = store.info().levels
     assert set(levels["metrics"]) == set(levels["actuals"]) == {2}
+
+
+def test_bulk_commits_that_shrink_are_merged_by_themselves(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is smaller than those before: what it may merge is measured by its own size."""
+    monkeypatch.setattr("store.upkeep.SMALL_BYTES", 0)
+    most = 0
+    for turn in range(3 * FAN_IN):
+        insert(store, "actuals", readings(1, 2_000 - 30 * turn, first=turn, seed=turn))
+        most = max(most, store.info().levels["actuals"].get(0, 0))
+    assert most <= FAN_IN
+    assert store.table("actuals").num_rows == sum(2_000 - 30 * turn for turn in range(3 * FAN_IN))
+
+
+def test_a_large_one_among_small_ones_does_not_keep_them_from_being_merged(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.upkeep.SMALL_BYTES", 0)
+    insert(store, "actuals", readings(10, 5_000, first=100))
+    for turn in range(FAN_IN):
+        insert(store, "actuals", readings(1, 500, first=turn, seed=turn))
+    assert store.info().levels["actuals"][0] == 1
+    assert store.table("actuals").num_rows == 50_000 + 500 * FAN_IN
+
+
+def test_a_merge_in_parts_is_the_merge_in_one(store: Store, by_hand: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts end between months and between assets; one asset alone is more than a part, some rows have none."""
+    for turn in range(FAN_IN):
+        rows = [metric(f"r{turn}", f"a{i % 4}", 17 * (i % 3), float(i)) for i in range(12)]
+        rows += [metric(f"m{turn}{i}", "ä", i, float(i)) for i in range(9)]
+        nameless = [{"run_id": "n", "name": "mae", "time": START + DAY * day, "value": 1.0} for day in (1, 40)]
+        insert(store, "metrics", [*rows, *nameless, metric("none", "a0", None, 1.0)])
+        replace(store, "alerts", [{"alert_id": str(i), "text": str(turn)} for i in range(4)])
+    before = everything(store, "metrics")
+    inputs = store._catalog.segments("metrics")
+    monkeypatch.setattr("store.merging.PART_ROWS", 20)
+    asked = due(STORED["metrics"], inputs)
+    assert asked is not None
+    at_once, in_parts = (_merged_rows(store, asked, size, monkeypatch) for size in (10_000, 20))
+    assert in_parts == at_once
+    assert len(in_parts) == sum(one.rows for one in inputs)
+    store.upkeep(fold_after=AT_ONCE, grace=AT_ONCE)
+    assert everything(store, "metrics") == before
+
+
+def _merged_rows(store: Store, asked: Merge, size: int, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    monkeypatch.setattr("store.merging.PART_ROWS", size)
+    made = merge(store._reader, asked, fold=None).made
+    files = [segment_file(store.path, asked.table, one.id) for one in made]
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def test_parts_are_as_many_as_their_rows_want(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.merging.PART_ROWS", 10)
+    counted = [
+        (None, "a", 3),
+        (1, None, 2),
+        (1, "a", 4),
+        (2, "a", 9),
+        (3, None, 4),
+        (3, "a", 4),
+        (3, "b", 30),
+        (3, "c", 1),
+    ]
+    parts = list(cut(counted, period="p", entity="e"))
+    assert [part.where for part in parts] == [
+        "(p IS NULL OR p <= 1)",
+        "p BETWEEN 2 AND 2",
+        "p BETWEEN 3 AND 3 AND (e < $high OR e IS NULL)",
+        "p BETWEEN 3 AND 3 AND e < $high AND e >= $low",
+        "p BETWEEN 3 AND 3 AND e >= $low",
+    ]
+    assert [dict(part.params) for part in parts[2:]] == [{"high": "b"}, {"high": "c", "low": "b"}, {"low": "c"}]
 
 
 def test_merged_segments_hold_one_partition_each_sorted_with_their_commits(store: Store, by_hand: None) -> None:

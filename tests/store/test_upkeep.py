@@ -202,6 +202,27 @@ def test_orphans_go_after_a_day_and_nothing_else(store: Store, clock: FixedClock
     assert store.info().retired == FAN_IN
 
 
+def test_a_file_that_gets_its_name_while_orphans_are_looked_for_disturbs_nobody(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A writer renames what it wrote between two looks at it."""
+    merged(store)
+    torn = store.path / "segments" / "actuals" / ".torn.parquet.tmp"
+    torn.write_bytes(b"half")
+    look = Path.stat
+
+    def renamed_after(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        seen = look(path, follow_symlinks=follow_symlinks)
+        if path == torn:
+            path.unlink()
+        return seen
+
+    monkeypatch.setattr(Path, "stat", renamed_after)
+    store.upkeep()
+    assert not torn.exists()
+    assert store.table("actuals").num_rows == 6_000 * FAN_IN
+
+
 # ----------------------------------------------------------------------------------------------------------- readers
 
 
