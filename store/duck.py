@@ -14,13 +14,14 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import duckdb
 
 from store.catalog import HotRows, State, quoted
 from store.errors import Damaged, QueryInvalid, SourceUnreadable
 from store.schema import MACROS, SQL_TYPES, STORED, VIEWS
+from store.tree import Said, is_text, look_through, not_a_question, parameters, said
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -40,17 +41,10 @@ _FROM_JSON = {
     "instant": ("BIGINT", "make_timestamptz({})"),
     "date": ("INTEGER", "DATE '1970-01-01' + {}"),
 }
-#: Table functions that a question may call. Others write logs and profiles to any path, run SQL out of a text, follow
-#: raw pointers or look at files.
-_FUNCTIONS = {
-    *MACROS,
-    *("unnest", "range", "generate_series", "repeat", "repeat_row", "summary", "json_each", "json_tree"),
-    *("histogram", "histogram_values", "pg_timezone_names", "icu_calendar_names"),
-    *("duckdb_columns", "duckdb_functions", "duckdb_keywords", "duckdb_tables", "duckdb_types", "duckdb_views"),
-    *("pragma_show", "pragma_table_info", "pragma_version"),
-}
-#: What a WITH may hold: DuckDB 2 also takes COPY and DELETE there, and lets the COPY write in a read-only transaction.
-_QUERY_NODES = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+#: So many queries are remembered as checked, of at most so many characters.
+_REMEMBERED, _REMEMBERED_LENGTH = 256, 10_000
+#: Of more values than these in an IN, the WHERE says nothing here.
+_VALUES = 64
 _GAP = r"(?:\s|--[^\n]*\n|/\*.*?\*/)*"
 _EXPLAIN = re.compile(
     rf"{_GAP}explain\b{_GAP}(?P<options>analyze\b|\((?:\s|,|analyze\b|format\b|json\b|text\b)*\)|){_GAP}(?P<asked>.*)",
@@ -93,6 +87,11 @@ class Engine:
         if memory is not None:
             # Two threads: what each sorts counts against the bound.
             self._connection.execute(f"SET GLOBAL memory_limit = '{memory} B'; SET GLOBAL threads = 2")
+        # Segments never change, so their footers may be kept and need not be compared with the file's time again, which
+        # costs a millisecond a file (DuckDB 2.0, named one by one).
+        self._connection.execute(
+            "SET GLOBAL parquet_metadata_cache = true; SET GLOBAL validate_external_file_cache = 'VALIDATE_REMOTE'"
+        )
         self._connection.execute(
             f"SET GLOBAL allowed_directories = [{literal(self._segments)}];"
             "SET GLOBAL enable_external_access = false; CREATE SCHEMA hot"
@@ -100,6 +99,7 @@ class Engine:
         self.planning = threading.RLock()
         self._held: dict[str, tuple[str, int, int]] = {}  # table -> (name here, rewritten, newest _v)
         self._stale: list[str] = []
+        self._checked: dict[str, Checked] = {}
         self._running = 0
         self._made = 0
 
@@ -176,7 +176,7 @@ class Engine:
 
     def cursor(self) -> Question:
         """A cursor of its own for one question."""
-        return Question(self._connection.cursor(), self._segments)
+        return Question(self._connection.cursor(), self._segments, self._checked)
 
 
 def _kind(table: str, column: str) -> str:
@@ -185,11 +185,19 @@ def _kind(table: str, column: str) -> str:
     return declared.kind
 
 
+class Checked(NamedTuple):
+    """A query that may run, what its WHERE says plainly, and how to ask for the values in that."""
+
+    query: str
+    said: tuple[Said, ...]
+    values: str
+
+
 class Question:
     """One cursor with its own temporary views."""
 
-    def __init__(self, cursor: duckdb.DuckDBPyConnection, segments: str) -> None:
-        self._cursor, self._segments = cursor, segments
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, segments: str, checked: dict[str, Checked]) -> None:
+        self._cursor, self._segments, self._checked = cursor, segments, checked
 
     def define(self, statements: Sequence[str]) -> None:
         """Create the views that the question names."""
@@ -203,26 +211,83 @@ class Question:
         """Let the question read an Arrow table under a name."""
         self._cursor.register(name, table)
 
-    def check(self, query: str) -> str:
-        """What to run for a query: the one SELECT that it is, or the explanation of one.
+    def check(self, query: str, columns: Mapping[str, tuple[str | None, str | None]]) -> Checked:
+        """What to run for a query: the one SELECT that it is, or the explanation of one. Remembered by its text.
+
+        Args:
+            query: as the user wrote it.
+            columns: of the views that it names, as :func:`tree.said` takes them; they depend on the query alone.
 
         Raises:
             QueryInvalid: for several statements, or one that does more than read.
         """
+        found = self._checked.get(query)
+        if found is None:
+            found = self._check(query, columns)
+            if len(query) <= _REMEMBERED_LENGTH:
+                while len(self._checked) >= _REMEMBERED:
+                    self._checked.pop(next(iter(self._checked), ""), None)
+                self._checked[query] = found
+        return found
+
+    def _check(self, query: str, columns: Mapping[str, tuple[str | None, str | None]]) -> Checked:
         kind, text = self._one(query)
-        if kind == "SELECT":
-            self._look_through(query)
-            return query
-        explained = _EXPLAIN.fullmatch(text) if kind == "EXPLAIN" else None
-        if explained is None:
-            raise _not_a_question(kind)
-        asked = explained["asked"]
-        kind, _ = self._one(asked)
+        asked = run = query
         if kind != "SELECT":
-            raise _not_a_question(f"EXPLAIN of {kind}")
-        self._look_through(asked)
-        # Put together anew: what runs is what was looked through, whatever comments stood before it.
-        return f"EXPLAIN {explained['options']}\n{asked}"
+            explained = _EXPLAIN.fullmatch(text) if kind == "EXPLAIN" else None
+            if explained is None:
+                raise not_a_question(kind)
+            asked = explained["asked"]
+            kind, _ = self._one(asked)
+            if kind != "SELECT":
+                raise not_a_question(f"EXPLAIN of {kind}")
+            # Put together anew: what runs is what was looked through, whatever comments stood before it.
+            run = f"EXPLAIN {explained['options']}\n{asked}"
+        tree = self._looked_through(asked)
+        found = [one for one in said(tree, columns) if len(one.values) <= _VALUES]
+        return Checked(run, tuple(found), self._values_sql(tree, found))
+
+    def _values_sql(self, tree: dict[str, Any], found: Sequence[Said]) -> str:
+        """A SELECT of type, microseconds and text of every value that a WHERE names."""
+        values = [value for one in found for value in one.values]
+        if not values:
+            return ""
+        bare = self._tree("SELECT 1")
+        bare["statements"][0]["node"]["select_list"] = values
+        with self._translated():
+            ((select,),) = self._cursor.execute(
+                "SELECT json_deserialize_sql(CAST(? AS JSON))", [json.dumps(bare)]
+            ).fetchall()
+        names = [f"c{place}" for place in range(len(values))]
+        each = (f"typeof({c}), epoch_us(TRY_CAST({c} AS TIMESTAMPTZ)), TRY_CAST({c} AS VARCHAR)" for c in names)
+        return f"SELECT {', '.join(each)} FROM ({select}) AS given({', '.join(names)})"
+
+    def narrowing(self, checked: Checked, params: Params) -> list[tuple[Said, list[int] | list[str]]]:
+        """What the WHERE of a checked query says, with its values: instants in microseconds, or texts.
+
+        What cannot be told is left out: the query itself says what is wrong with it.
+        """
+        if not checked.values:
+            return []
+        given = params if isinstance(params, Mapping) else {str(i): one for i, one in enumerate(params or (), 1)}
+        try:
+            wanted = {name: given[name] for one in checked.said for name in parameters(one.values)}
+            (row,) = self._cursor.execute(checked.values, wanted).fetchall()
+        except (duckdb.Error, KeyError, OverflowError):
+            return []
+        found: list[tuple[Said, list[int] | list[str]]] = []
+        for one in checked.said:
+            mine, row = row[: 3 * len(one.values)], row[3 * len(one.values) :]
+            told = list(zip(mine[::3], mine[1::3], mine[2::3], one.values, strict=True))
+            if one.how == "among":
+                if all(kind in ("VARCHAR", '"NULL"') for kind, _, _, _ in told):
+                    found.append((one, [text for _, _, text, _ in told if text is not None]))
+            elif all(
+                at is not None and (kind.startswith(("TIMESTAMP", "DATE")) or is_text(value))
+                for kind, at, _, value in told
+            ):
+                found.append((one, [at for _, at, _, _ in told]))
+        return found
 
     def _one(self, query: str) -> tuple[str, str]:
         """Kind and text of the one statement there may be."""
@@ -232,22 +297,19 @@ class Question:
             raise QueryInvalid(f"{len(statements)} statements were given, one is wanted")
         return statements[0].type.name, statements[0].query
 
-    def _look_through(self, select: str) -> None:
-        """Refuse statements within it and table functions that do more than read, however deep they stand."""
-        with self._translated():
-            ((answer,),) = self._cursor.execute("SELECT CAST(json_serialize_sql(?) AS VARCHAR)", [select]).fetchall()
-        tree = json.loads(answer)
+    def _looked_through(self, select: str) -> dict[str, Any]:
+        """The tree of a SELECT, after a look whether it only reads."""
+        tree = self._tree(select)
         if tree["error"]:
             raise QueryInvalid(f"the question cannot be checked: {tree['error_message'].splitlines()[0]}")
-        for node in _nodes(tree):
-            kind = str(node.get("type"))
-            if "cte_map" in node and kind not in _QUERY_NODES:
-                raise _not_a_question(kind.removesuffix("_QUERY_NODE"))
-            if kind == "TABLE_FUNCTION" and (name := node["function"]["function_name"]).lower() not in _FUNCTIONS:
-                raise QueryInvalid(
-                    f"{name!r} is not a table function for questions",
-                    hint=f"there are {', '.join(sorted(_FUNCTIONS))}",
-                )
+        look_through(tree)
+        return tree
+
+    def _tree(self, select: str) -> dict[str, Any]:
+        with self._translated():
+            ((answer,),) = self._cursor.execute("SELECT CAST(json_serialize_sql(?) AS VARCHAR)", [select]).fetchall()
+        tree: dict[str, Any] = json.loads(answer)
+        return tree
 
     def arrow(self, query: str, params: Params = None) -> pa.Table:
         """The whole answer as an Arrow table."""
@@ -300,7 +362,7 @@ class Question:
             if found and not isinstance(cause, duckdb.PermissionException):
                 raise _unreadable(cause) from cause
             if isinstance(cause, duckdb.TransactionException) and "read-only" in first:
-                raise _not_a_question("a statement that writes") from cause
+                raise not_a_question("a statement that writes") from cause
             hint = next((line for line in lines[1:] if line.startswith(("Did you", "Candidate"))), "")
             if unknown := _UNKNOWN.match(first):
                 raise QueryInvalid(f"there is no view {unknown[1]!r}", hint=_nearest(unknown[1])) from cause
@@ -314,12 +376,6 @@ def _unreadable(cause: duckdb.Error) -> Damaged:
     return Damaged(f"a segment cannot be read: {first}", hint="`tsfleet store verify` says which")
 
 
-def _not_a_question(what: str) -> QueryInvalid:
-    return QueryInvalid(
-        f"{what} is not a question", hint="the store answers SELECT, DESCRIBE, SUMMARIZE, and EXPLAIN of a SELECT"
-    )
-
-
 def _nearest(name: str) -> str:
     """A hint that names the view nearest to a name, and all there are."""
     from difflib import get_close_matches
@@ -328,18 +384,6 @@ def _nearest(name: str) -> str:
     close = get_close_matches(name.strip('"').lower(), names, n=1, cutoff=0.5)
     there = f"there are {', '.join(names)}"
     return f"did you mean {close[0]!r}? {there}" if close else there
-
-
-def _nodes(tree: object) -> Iterator[dict[str, Any]]:
-    """Every node of a query's serialized tree."""
-    waiting = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, dict):
-            yield node
-            waiting.extend(node.values())
-        elif isinstance(node, list):
-            waiting.extend(node)
 
 
 class Held:

@@ -7,6 +7,7 @@ may hold what is asked.
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import cache
@@ -20,6 +21,7 @@ from store.schema import MACROS, STORED, TABLES, VIEWS, Table, View
 if TYPE_CHECKING:
     from store.damage import Damage
 
+_EVERY_TIME = ("alive", "raw", "newest", "published")
 _WORD = re.compile(r"\w+")
 _ALL_NAMES = {"show", "summarize", "information_schema", "duckdb_views", "duckdb_tables", "duckdb_columns"}
 #: ``<view>__v`` shows a view's rows with the commit that stored them.
@@ -34,14 +36,22 @@ def template(name: str) -> str:
 
 
 class Pruning(NamedTuple):
-    """Which segments cannot hold what is asked: bounds of the entity (closed) and of the time (half-open), or None."""
+    """Which segments cannot hold what is asked: bounds of the entity (closed) and of the time (half-open), or None.
+
+    ``among`` are the entities that are asked for, in order.
+    """
 
     first: str | None = None
     last: str | None = None
     since: int | None = None
     until: int | None = None
+    among: tuple[str, ...] | None = None
 
     def keeps(self, segment: Segment) -> bool:
+        if self.among is not None and segment.min_asset is not None and segment.max_asset is not None:
+            next_one = bisect_left(self.among, segment.min_asset)
+            if next_one == len(self.among) or self.among[next_one] > segment.max_asset:
+                return False
         if self.first is not None and segment.max_asset is not None and segment.max_asset < self.first:
             return False
         if self.last is not None and segment.min_asset is not None and segment.min_asset > self.last:
@@ -154,8 +164,8 @@ class Plan(NamedTuple):
             case "published":
                 return template("published").format(rows=self.alive(table, pruning))
 
-    def definitions(self, names: Iterable[str]) -> list[str]:
-        """The statements that make these names known."""
+    def definitions(self, names: Iterable[str], prunings: Mapping[str, Pruning] | None = None) -> list[str]:
+        """The statements that make these names known; ``prunings`` are for those of which only a part is asked."""
         made = []
         for name in names:
             if name == "forecast_as_of":
@@ -166,8 +176,22 @@ class Plan(NamedTuple):
             view = VIEWS[name.removesuffix(WITH_V)]
             columns = [*self.view_columns(view), *(["_v"] if name.endswith(WITH_V) else [])]
             listed = ", ".join(quoted(column) for column in columns)
-            made.append(f"CREATE TEMP VIEW {quoted(name)} AS SELECT {listed} FROM ({self.view(view)})")
+            rows = self.view(view, prunings.get(name) if prunings else None)
+            made.append(f"CREATE TEMP VIEW {quoted(name)} AS SELECT {listed} FROM ({rows})")
         return made
+
+
+def prunable(name: str) -> tuple[str | None, str | None]:
+    """The columns of a view for the entity and for the time by which segments may be left out unread, or None.
+
+    Only columns of the key may: of the others, a row left out could have replaced one that then shows. Nor may the time
+    where a view shows the newest of several times.
+    """
+    view = VIEWS[name.removesuffix(WITH_V)]
+    table = view.table
+    entity = table.entity if not table.keyed or table.entity in table.key else None
+    time = table.time_column if not table.keyed or table.time_column in table.key else None
+    return entity, time if view.shape in _EVERY_TIME else None
 
 
 def narrowed(plan: Plan, table: str, segments: Sequence[Segment]) -> Plan:

@@ -5,7 +5,7 @@ Three hold the same rows, and take turns at the same questions:
 - ours: a store, filled by fifty inserts in the order in which runs end, then upkeep; asked by
   ``store.sql`` over the views and by ``store.table``
 - the peer: one Parquet file a month, sorted by asset, name and time over the whole month, written by DuckDB with our
-  compression and our row groups; asked by DuckDB as it comes, with the file list as a glob; ``ratio`` is to this one, and
+  compression and our row groups; asked by DuckDB as it comes, with the files as a glob; ``ratio`` is to this one, and
   ``limit`` holds for it. ``--peer-cache`` lets it keep Parquet footers between questions, as the store does
 - native: one DuckDB file, its table sorted as a whole, opened for reading
 
@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -297,7 +297,7 @@ class Worker:
         words = [sys.executable, "-m", __name__, side, str(folder), str(assets), str(int(peer_cache))]
         self._process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def __enter__(self) -> Worker:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -370,8 +370,8 @@ def summary(answer: pa.Table) -> list[list[Any]]:
         import pyarrow.compute as pc
 
         ends = [*answer.slice(0, 3).to_pylist(), *answer.slice(answer.num_rows - 3).to_pylist()]
-        sums = [pc.sum(pc.binary_length(c) if str(c.type) == "string" else pc.cast(c, "double", safe=False)).as_py()
-                if str(c.type) in ("string", "double", "int64") else answer.num_rows for c in answer.columns]  # fmt: skip
+        texts = [pc.binary_length(c) if str(c.type) == "string" else c for c in answer.columns]
+        sums = [pc.sum(c).as_py() if str(c.type) in ("int32", "int64", "double") else None for c in texts]
         rows = [sums, *(list(row.values()) for row in ends)]
     return [[str(value) if isinstance(value, datetime) else value for value in row] for row in rows]
 
