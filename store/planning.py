@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _EVERY_TIME = ("alive", "raw", "newest", "published")
 _WORD = re.compile(r"\w+")
 _ALL_NAMES = {"show", "summarize", "information_schema", "duckdb_views", "duckdb_tables", "duckdb_columns"}
+_ID = "\0"
 #: ``<view>__v`` shows a view's rows with the commit that stored them.
 WITH_V = "__v"
 
@@ -112,7 +113,9 @@ class Plan(NamedTuple):
             quoted(name) if name in present else f"CAST(NULL AS {_sql_type(table, name)}) AS {quoted(name)}"
             for name in names
         )
-        files = ", ".join(literal(str(segment_file(self.folder, table.name, one.id))) for one in segments)
+        # Made once and filled in: a Path for each of a thousand segments takes longer than reading the catalog.
+        place = literal(str(segment_file(self.folder, table.name, _ID)))
+        files = ", ".join(place.replace(_ID, one.id) for one in segments)
         if physical:
             late = any(one.max_v > self.snapshot for one in segments)
             where = f" WHERE _v <= {self.snapshot}" if late else ""

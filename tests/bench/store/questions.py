@@ -12,9 +12,10 @@ Three hold the same rows, and take turns at the same questions:
 Ten metrics of 10,000 assets over 18 months by five recipes of three libraries. All answers come as Arrow tables, and
 they are compared: equal rows, doubles to nine digits, for sums run in any order.
 
-Cold is the first question of a new process, from before its imports to the answer, with the files taken out of the page
-cache (``posix_fadvise``; what a disk or a host below keeps stays). Warm is the median of the rounds in one process a
-side, question by question in turn.
+Cold is the first question of a new process, from before the import of store or duckdb to the answer, with the files
+taken out of the page cache (``posix_fadvise``; what a disk or a host below keeps stays). Warm is the median of the
+rounds in one process a side, question by question in turn. ``cpu_ms`` is processor time of the same runs: on a machine
+that others use too it tells more than ``ratio``, which is of wall times.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
@@ -49,6 +50,15 @@ COMMITS = 50
 MEMORY = "4GB"
 DEADLINE_S = 600
 _HOUR = 3_600_000_000
+
+
+def now() -> tuple[float, float]:
+    """Wall and processor seconds of this process."""
+    return time.perf_counter(), time.process_time()
+
+
+#: When this process had its own imports behind it.
+BEGAN = now()
 
 
 class Question(NamedTuple):
@@ -237,13 +247,13 @@ def megabytes(path: Path) -> float:
 
 def measure(folder: Path, assets: int, colds: int, *, peer_cache: bool) -> None:
     asked = questions(assets)
-    cold: dict[tuple[str, str], list[float]] = {}
+    runs: dict[tuple[str, str, str], list[Mapping[str, float]]] = {}
     for _ in range(colds):
         for name in asked:
             for side in SIDES:
                 forget(folder)
                 with Worker(folder, side, assets, peer_cache) as worker:
-                    cold.setdefault((side, name), []).append(worker.ask(name)["cold_ms"])
+                    runs.setdefault(("cold", name, side), []).append(worker.ask(name))
     workers = {side: Worker(folder, side, assets, peer_cache) for side in SIDES}
     try:
         for name, question in asked.items():
@@ -251,20 +261,25 @@ def measure(folder: Path, assets: int, colds: int, *, peer_cache: bool) -> None:
             for side in SIDES[1:]:
                 if not alike(told["ours"]["answer"], told[side]["answer"]):
                     sys.exit(f"{name}: {side} answers otherwise: {told['ours']['answer']} {told[side]['answer']}")
-            warm: dict[str, list[float]] = {side: [] for side in SIDES}
             for _ in range(question.rounds):
                 for side, worker in workers.items():
-                    warm[side].append(worker.ask(name)["ms"])
-            for kind, times in (("warm", warm), ("cold", {side: cold[side, name] for side in SIDES})):
-                ms = {side: statistics.median(times[side]) for side in SIDES}
+                    runs.setdefault(("warm", name, side), []).append(worker.ask(name))
+            for kind in ("warm", "cold"):
+                of_kind = {side: runs[kind, name, side] for side in SIDES}
+                ms, cpu = ({side: median(each, key) for side, each in of_kind.items()} for key in ("ms", "cpu_ms"))
                 tell(
-                    question=name, kind=kind, ours_ms=round(ms["ours"], 1), peer_ms=round(ms["peer"], 1),
-                    ratio=round(ms["ours"] / ms["peer"], 2), native_ms=round(ms["native"], 1), limit=LIMIT,
-                    peer_cache=peer_cache, rows=told["ours"]["rows"],
+                    question=name, kind=kind, ours_ms=ms["ours"], peer_ms=ms["peer"],
+                    ratio=round(ms["ours"] / ms["peer"], 2), native_ms=ms["native"], limit=LIMIT,
+                    cpu_ms=cpu, cpu_ratio=round(cpu["ours"] / cpu["peer"], 2), peer_cache=peer_cache,
+                    rows=told["ours"]["rows"], load=round(os.getloadavg()[0], 1),
                 )  # fmt: skip
     finally:
         for worker in workers.values():
             worker.close()
+
+
+def median(runs: Sequence[Mapping[str, float]], key: str) -> float:
+    return round(statistics.median(run[key] for run in runs), 1)
 
 
 def forget(folder: Path) -> None:
@@ -326,15 +341,13 @@ def work(side: str, folder: Path, assets: int, *, peer_cache: bool) -> None:
     ask: Callable[[Question], pa.Table] | None = None
     for line in sys.stdin:
         question = asked[line.strip()]
-        began = time.perf_counter()
+        began = now()
         if ask is None:
             ask = asker(side, folder, peer_cache=peer_cache)
-            answer = ask(question)
-            cold = 1_000 * (time.perf_counter() - began)
-            began = time.perf_counter()
+            began = BEGAN
         answer = ask(question)
-        took = 1_000 * (time.perf_counter() - began)
-        told = {"ms": took, "cold_ms": cold, "rows": answer.num_rows, "answer": summary(answer)}
+        wall, cpu = (1_000 * (end - start) for start, end in zip(began, now(), strict=True))
+        told = {"ms": wall, "cpu_ms": cpu, "rows": answer.num_rows, "answer": summary(answer)}
         print(json.dumps(told), flush=True)
 
 
