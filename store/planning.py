@@ -89,14 +89,17 @@ class Plan(NamedTuple):
         ]
 
     def rows(self, table: Table, pruning: Pruning | None = None) -> str:
-        """SQL of every row of a table visible at the snapshot, with ``_v``."""
+        """SQL of every row of a table visible at the snapshot: its columns and ``_v``, by name."""
         groups: dict[tuple[tuple[str, ...], bool], list[Segment]] = {}
         for one in self.segments(table, pruning):
             groups.setdefault((one.columns, one.v is None), []).append(one)
         names = self.columns(table)
-        branches = [self._scan(table, names, *group) for group in groups.items()]
+        # Of a union of which no column is wanted, as in count(*), DuckDB 2.0 reads the first: over 50 million rows 20 ms
+        # for a constant, 350 for a run id. One list of files alone is counted by its footers.
+        lead = "0 AS first__, " if len(groups) + (table.name in self.hot) > 1 else ""
+        branches = [self._scan(table, names, lead, *group) for group in groups.items()]
         if table.name in self.hot:
-            listed = ", ".join(quoted(name) for name in names)
+            listed = lead + ", ".join(quoted(name) for name in names)
             branches.append(f"SELECT {listed}, _v FROM {self.hot[table.name]} WHERE _v <= {self.snapshot}")
         if not branches:
             nulls = ", ".join(f"CAST(NULL AS {_sql_type(table, name)}) AS {quoted(name)}" for name in names)
@@ -104,12 +107,17 @@ class Plan(NamedTuple):
         return "\nUNION ALL\n".join(branches)
 
     def _scan(
-        self, table: Table, names: Iterable[str], group: tuple[tuple[str, ...], bool], segments: list[Segment]
+        self,
+        table: Table,
+        names: Iterable[str],
+        lead: str,
+        group: tuple[tuple[str, ...], bool],
+        segments: list[Segment],
     ) -> str:
         from store.duck import literal
 
         present, physical = set(group[0]), group[1]
-        listed = ", ".join(
+        listed = lead + ", ".join(
             quoted(name) if name in present else f"CAST(NULL AS {_sql_type(table, name)}) AS {quoted(name)}"
             for name in names
         )
