@@ -94,8 +94,8 @@ class Plan(NamedTuple):
         for one in self.segments(table, pruning):
             groups.setdefault((one.columns, one.v is None), []).append(one)
         names = self.columns(table)
-        # Of a union of which no column is wanted, as in count(*), DuckDB 2.0 reads the first: over 50 million rows 20 ms
-        # for a constant, 350 for a run id. One list of files alone is counted by its footers.
+        # Of a union of which no column is wanted, as in count(*), DuckDB 2.0 reads the first: over 50 million rows that
+        # takes 20 ms for a constant, 350 for a run id. One list of files alone is counted by its footers.
         lead = "0 AS first__, " if len(groups) + (table.name in self.hot) > 1 else ""
         branches = [self._scan(table, names, lead, *group) for group in groups.items()]
         if table.name in self.hot:
