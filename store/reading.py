@@ -258,6 +258,8 @@ class Snapshot:
     def sql(self, query: str, params: Params = None, tables: Mapping[str, pa.Table] | None = None) -> Result:
         """The answer to one SELECT over the views.
 
+        A WHERE that compares the asset or the time of a view with something constant leaves the other segments unread.
+
         Args:
             query: SQL; ``?`` or ``$name`` stand for parameters.
             params: a list for ``?``, a mapping for ``$name``.

@@ -74,8 +74,8 @@ class Question:
         if found is None:
             found = self._check(query, columns)
             if len(query) <= _REMEMBERED_LENGTH:
-                while len(self._checked) >= _REMEMBERED:
-                    self._checked.pop(next(iter(self._checked), ""), None)
+                if len(self._checked) >= _REMEMBERED:
+                    self._checked.clear()  # in one step: other threads ask too
                 self._checked[query] = found
         return found
 
