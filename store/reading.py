@@ -15,23 +15,22 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from store.catalog import Catalog, Segment, State, quoted
+from store.catalog import Catalog, Segment, State
 from store.clock import Clock, to_micros
-from store.errors import Damaged, NotFound, QueryInvalid, SchemaMismatch
+from store.errors import Damaged, NotFound, QueryInvalid
 from store.files import segment_file
-from store.ids import check_asset_id
-from store.planning import Plan, Pruning, names_in, needed
+from store.planning import Plan, names_in, needed, prunable
 from store.readers import Presence
-from store.schema import DERIVED, LATEST, REPLACED, VIEWS, View
+from store.schema import DERIVED, LATEST, MACROS, REPLACED, VIEWS
+from store.selecting import Selection, prunings
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
     from store.damage import Damage
-    from store.duck import Engine, Held, Params, Question
+    from store.duck import Engine, Held, Params
 
-_LITERALS = 64
 #: So much is read at most to find out which segment a question stumbled over.
 _SEARCHED_BYTES = 2 << 30
 _READ_THE_REST = (
@@ -304,6 +303,8 @@ class Snapshot:
     def sql(self, query: str, params: Params = None, tables: Mapping[str, pa.Table] | None = None) -> Result:
         """The answer to one SELECT over the views.
 
+        A WHERE that compares the asset or the time of a view with something constant leaves the other segments unread.
+
         Args:
             query: SQL; ``?`` or ``$name`` stand for parameters.
             params: a list for ``?``, a mapping for ``$name``.
@@ -318,17 +319,17 @@ class Snapshot:
 
         def ask(asking: Asking) -> Result:
             question = asking.engine.cursor()
-            checked = question.check(query)
+            checked = question.check(query, {name: prunable(name) for name in names_in(query) if name not in MACROS})
             missing: tuple[Damage, ...] = ()
             if names:
                 plan = asking.plan(needed(names), self.id)
                 missing = plan.missing
-                question.define(plan.definitions(names))
+                question.define(plan.definitions(names, prunings(question.narrowing(checked, params))))
             for name, table in given.items():
                 question.register(name, table)
             if "pyarrow" in sys.modules:
-                return Result(arrow=_tidy(question.arrow(checked, params)), missing=missing)
-            return Result(held=question.held(checked, params), missing=missing)
+                return Result(arrow=_tidy(question.arrow(checked.query, params)), missing=missing)
+            return Result(held=question.held(checked.query, params), missing=missing)
 
         return self._reader.answer(ask)
 
@@ -363,7 +364,7 @@ class Snapshot:
         def ask(asking: Asking) -> pa.Table:
             plan = asking.plan(needed([name]), self.id)
             question = asking.engine.cursor()
-            query = _Selection(plan, view, assets, since, until, columns, where).sql(question)
+            query = Selection(plan, view, assets, since, until, columns, where).sql(question)
             try:
                 rows = question.arrow(query)
             except QueryInvalid as cause:  # the query is our own: only what it stands on can be wrong
@@ -375,103 +376,3 @@ class Snapshot:
             return rows.replace_schema_metadata({"missing": listed(plan.missing)})
 
         return self._reader.answer(ask)
-
-
-class _Selection:
-    """The SQL of one ``table`` call."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        view: View,
-        assets: Sequence[str] | None,
-        since: datetime | None,
-        until: datetime | None,
-        columns: Sequence[str] | None,
-        where: Mapping[str, str | Sequence[str]] | None,
-    ) -> None:
-        self.plan, self.view = plan, view
-        self.assets = None if assets is None else sorted({check_asset_id(one) for one in assets})
-        self.since = None if since is None else _bound(since)
-        self.until = None if until is None else _bound(until)
-        self.columns = list(plan.view_columns(view)) if columns is None else list(columns)
-        self.where = where or {}
-        known = {*plan.columns(view.table), "_v"}
-        for name in (*self.columns, *self.where):
-            if name not in known:
-                raise SchemaMismatch(f"{view.name} has no column {name!r}", hint=f"it has {', '.join(sorted(known))}")
-        if self.assets is not None and view.table.entity is None:
-            raise SchemaMismatch(f"{view.name} holds nothing per asset")
-        if (since or until) and view.table.time_column is None:
-            raise SchemaMismatch(f"{view.name} has no time column")
-
-    def sql(self, question: Question) -> str:
-        tests = [*self._asset_tests(question), *self._time_tests(), *self._where_tests()]
-        pruning = self._pruning()
-        rows = self.plan.view(self.view, pruning)
-        where = f" WHERE {' AND '.join(tests)}" if tests else ""
-        listed = ", ".join(quoted(name) for name in self.columns)
-        # Files one after the other would be in order, but two threads hand their row groups over as they come:
-        # measured on 2 million rows, the pieces were out of order. Sorting them costs 80 ns a row.
-        order = f" ORDER BY {', '.join(self.view.sort)}" if self.view.sort else ""
-        return f"SELECT {listed} FROM ({rows}){where}{order}"
-
-    def _pruning(self) -> Pruning:
-        table = self.view.table
-        # Only columns of the key may prune before replaced rows are taken out: another row of the key would be missed.
-        by_asset = self.assets and (not table.keyed or table.entity in table.key)
-        by_time = not table.keyed or table.time_column in table.key
-        return Pruning(
-            first=self.assets[0] if by_asset and self.assets else None,
-            last=self.assets[-1] if by_asset and self.assets else None,
-            since=self.since if by_time else None,
-            until=self.until if by_time else None,
-        )
-
-    def _asset_tests(self, question: Question) -> list[str]:
-        from store.duck import literal
-
-        if self.assets is None:
-            return []
-        entity = self.view.table.entity
-        if not self.assets:
-            return ["false"]
-        if len(self.assets) <= _LITERALS:
-            return [f"{entity} IN ({', '.join(map(literal, self.assets))})"]
-        import pyarrow as pa
-
-        question.register("wanted__assets", pa.table({"id": self.assets}))
-        return [
-            f"{entity} BETWEEN {literal(self.assets[0])} AND {literal(self.assets[-1])}",
-            f"{entity} IN (SELECT id FROM wanted__assets)",
-        ]
-
-    def _time_tests(self) -> list[str]:
-        from store.duck import instant
-
-        name = self.view.table.time_column
-        tests = []
-        if self.since is not None:
-            tests.append(f"{name} >= {instant(self.since)}")
-        if self.until is not None:
-            tests.append(f"{name} < {instant(self.until)}")
-        return tests
-
-    def _where_tests(self) -> list[str]:
-        from store.duck import literal
-
-        tests = []
-        for name, wanted in self.where.items():
-            values = [wanted] if isinstance(wanted, str) else list(wanted)
-            listed = ", ".join(literal(str(value)) for value in values)
-            column = self.view.table.column(name)
-            text = column is not None and column.sql_type == "VARCHAR"
-            operand = quoted(name) if text else f"CAST({quoted(name)} AS VARCHAR)"
-            tests.append(f"{operand} IN ({listed})" if values else "false")
-        return tests
-
-
-def _bound(at: datetime) -> int:
-    if at.tzinfo is None:
-        raise SchemaMismatch(f"{at.isoformat()} has no time zone", hint="give an aware datetime")
-    return to_micros(at)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from store import Store
 from store.duck import query_source
 from store.errors import NotFound, QueryInvalid, SchemaMismatch, SourceUnreadable
 from store.schema import TABLES, VIEWS
+from store.tree import nodes
 from tests.store.rows import HOUR, START, insert, reading, readings, replace
 
 COLUMNS = {
@@ -313,6 +315,17 @@ def test_time_bounds_do_not_bring_replaced_rows_back(store: Store) -> None:
     store.flush()
     assert store.table("runs", until=START + HOUR).num_rows == 0
     assert store.table("runs", since=START + HOUR, columns=["status"]).to_pylist() == [{"status": "ok"}]
+
+
+def test_a_count_over_files_and_hot_rows_reads_no_column_of_the_files(store: Store) -> None:
+    insert(store, "actuals", readings(2, 10))
+    store.flush()
+    insert(store, "actuals", readings(2, 10, first=5))
+    (row,) = store.sql("explain (analyze, format json) select count(*) as n from actuals_all").rows()
+    scans = [node["extra_info"] for node in nodes(json.loads(row["explain_value"])) if node.get("type") == "TABLE_SCAN"]
+    (files,) = (scan for scan in scans if scan.get("Function") == "READ_PARQUET")
+    assert not files.get("Projections")
+    assert store.sql("select count(*) as n from actuals_all").rows() == [{"n": 40}]
 
 
 def test_runs_come_as_pandas_newest_first(store: Store) -> None:
