@@ -21,7 +21,7 @@ from tests.store.rows import HOUR, START, reading
 METRICS = 5
 BULK = 5_200
 SMALL = 3
-CHANCES = {"bulk": 0.08, "blobs": 0.25, "promotion": 0.2, "forecasts": 0.25, "revision": 0.3, "rewrite": 0.04}
+CHANCES = {"bulk": 0.06, "blobs": 0.25, "promotion": 0.2, "forecasts": 0.25, "revision": 0.1, "rewrite": 0.02}
 #: Of a promotion: that it names another champion than the one in place.
 _MISTAKEN = 0.2
 

@@ -20,7 +20,7 @@ from typing import Any
 
 #: What a store imports when it is first asked, written to or tidied; imported before the fork, none of it starts threads.
 _IMPORTED_LATE = (
-    *("duckdb", "numpy", "pyarrow", "pyarrow.compute", "pyarrow.parquet", "store.backing", "store.catalog.checking"),
+    *("duckdb", "numpy", "pandas", "pyarrow", "pyarrow.compute", "pyarrow.parquet", "store.backing", "store.catalog.checking"),
     *("store.catalog.sums", "store.duck", "store.merging", "store.packs", "store.segments", "store.store"),
     *("store.upkeep", "store.verifying", "store.writing"),
 )
