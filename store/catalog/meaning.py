@@ -13,6 +13,8 @@ from store.errors import Damaged, NoSpace, ReadOnly, StoreBusy, StoreError, Writ
 RESTORE = "`tsfleet store verify` lists what is damaged; `tsfleet store restore` brings a backup back"
 # SQLite's own numbers of what went wrong.
 _BUSY, _READ_ONLY, _IO, _FULL, _CANNOT_OPEN = (5, 6), 8, 10, 13, 14
+#: Of those that begin with _IO: a read that failed or came short, and a file system that says it is corrupt.
+_NOT_READ = {_IO | more << 8 for more in (1, 2, 33)}
 
 
 @contextmanager
@@ -47,7 +49,8 @@ def _meaning(path: Path, cause: sqlite3.DatabaseError, *, writing: bool) -> Stor
         return StoreBusy(told, hint="try again")
     if code == _FULL:
         return NoSpace(told, hint="make room and do it again; nothing of this commit is stored")
-    if code == _IO and writing:
+    if code == _IO and (writing or cause.sqlite_errorcode not in _NOT_READ):
+        # A reader writes too: the index of the log, which it shares with others.
         return WriteFailed(told, hint="look at the disk, then do it again")
     if code == _READ_ONLY or (code == _CANNOT_OPEN and not os.access(path.parent, os.W_OK)):
         if path.with_name(path.name + "-wal").exists():
