@@ -1,4 +1,4 @@
-"""The crash harness: ``python -m tests.crash PART [options]`` prints one JSON line and fails when something was lost."""
+"""The crash harness: ``python -m tests.crash PART [options]`` prints JSON lines and fails when something was lost."""
 
 from __future__ import annotations
 

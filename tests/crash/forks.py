@@ -16,11 +16,20 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
-#: What a store imports when it is first asked, written to or tidied; imported before the fork, none of it starts threads.
+#: What a store imports when it is first asked, written to or tidied: once, before the forks.
 _IMPORTED_LATE = (
-    *("duckdb", "numpy", "pandas", "pyarrow", "pyarrow.compute", "pyarrow.parquet", "store.backing", "store.catalog.checking"),
+    *(
+        "duckdb",
+        "numpy",
+        "pandas",
+        "pyarrow",
+        "pyarrow.compute",
+        "pyarrow.parquet",
+        "store.backing",
+        "store.catalog.checking",
+    ),
     *("store.catalog.sums", "store.duck", "store.merging", "store.packs", "store.segments", "store.store"),
     *("store.upkeep", "store.verifying", "store.writing"),
 )
@@ -51,7 +60,7 @@ class Child:
         os.set_blocking(read, False)
         self._pipe, self._rest, self.code = read, b"", None
 
-    def __enter__(self) -> Child:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -152,7 +161,11 @@ def _live(pipe: int, work: Callable[..., None], args: tuple[Any, ...]) -> None:
     libc.prctl(_ANY_TRACER, ctypes.c_ulong(-1))
 
     def tell(**line: Any) -> None:
-        os.write(pipe, json.dumps(line).encode() + b"\n")
+        text = json.dumps(line).encode() + b"\n"
+        try:
+            os.write(pipe, text)
+        except OSError:  # a fault meant for the store; the pipe itself is sound
+            os.write(pipe, text)
 
     code = 1
     try:

@@ -81,7 +81,7 @@ def keeping(tell: Tell, path: str, seed: int) -> None:
                 report = store.upkeep(fold_after=_OLD, grace=timedelta(0))
                 counted = {"flushed": report.flushed, "merged": report.merged, "folded": report.folded}
                 tell(kept={name: sum(one.values()) for name, one in counted.items()}, collected=report.collected)
-            if dice.random() < 0.1:
+            if dice.random() < 0.3:
                 with suppress(StoreBusy, NotFound):  # or everything is younger
                     store.expire(datetime.now(UTC) - _OLD)
                     tell(expired=1)

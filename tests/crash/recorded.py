@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from tests.crash.disk import Disk, File, Folder
 
-#: The calls by which a single thread changes files; one that is not among them would be missed, so tests count bytes.
+#: The calls by which files change. One that is missing here shows: what was replayed is compared with the real disk.
 CALLS = ",".join(
     (
         *("openat", "close", "write", "pwrite64", "writev", "pwritev", "lseek", "ftruncate", "fallocate", "fsync"),
@@ -27,6 +27,8 @@ WORDS = ("-xx", "-s", str(16 << 20), "-e", f"trace={CALLS}")
 _LINE = re.compile(r"(\w+)\((.*)\) += (-?\d+)")
 _TEXT = re.compile(r'"((?:\\x[0-9a-f]{2})*)"')
 
+_NOWHERE = PurePosixPath()
+
 Act = Literal["open", "write", "cut", "sync", "rename", "remove", "folder", "told"]
 
 
@@ -35,8 +37,8 @@ class Step:
     """One thing that was done: to which path, and with what."""
 
     act: Act
-    path: PurePosixPath = PurePosixPath()
-    to: PurePosixPath = PurePosixPath()
+    path: PurePosixPath = _NOWHERE
+    to: PurePosixPath = _NOWHERE
     at: int = 0
     data: bytes = b""
     create: bool = False
@@ -51,60 +53,80 @@ def steps(trace: Path, root: Path) -> Iterator[Step]:
     Raises:
         ValueError: a call that this does not know changed something there.
     """
-    under = PurePosixPath(root)
-    paths: dict[int, PurePosixPath] = {}
-    places: dict[int, int] = {}
-    opened = 0
-    handles: dict[int, int] = {}
+    reading = _Reading(PurePosixPath(root))
     for text in trace.read_text(encoding="ascii").splitlines():
         found = _LINE.match(text)
         if found is None or found[3].startswith("-"):
             continue
-        call, result = found[1], int(found[3])
         given = [bytes.fromhex(one.replace("\\x", "")) for one in _TEXT.findall(found[2])]
         plain = [one.strip() for one in _TEXT.sub("", found[2]).split(",")]
-        named = [PurePosixPath(one.decode()) for one in given] if call in _NAMING else []
-        if named and not any(one.is_relative_to(under) for one in named):
-            continue
-        number = int(plain[0]) if plain[0].isdecimal() else -1
+        step = reading.step(found[1], given, plain, int(found[3]))
+        if step is not None:
+            yield step
+
+
+class _Reading:
+    """What is open while a trace is read: each descriptor's path, place and opening."""
+
+    def __init__(self, root: PurePosixPath) -> None:
+        self._root = root
+        self._paths: dict[int, PurePosixPath] = {}
+        self._places: dict[int, int] = {}
+        self._handles: dict[int, int] = {}
+        self._opened = 0
+
+    def step(self, call: str, given: list[bytes], plain: list[str], result: int) -> Step | None:
+        if call in _NAMING:
+            named = [PurePosixPath(one.decode()) for one in given]
+            if any(one.is_relative_to(self._root) for one in named):
+                return self._to_names(call, named, plain, result)
+            return None
+        number = int(plain[0])
+        if number in self._paths:
+            return self._to_bytes(call, number, given, plain, result)
+        if call == "write" and given[0].startswith(b"{"):
+            return Step(act="told", line=json.loads(given[0]))
+        return None
+
+    def _to_names(self, call: str, named: list[PurePosixPath], plain: list[str], result: int) -> Step:
         match call:
             case "openat":
-                opened += 1
-                paths[result], places[result], handles[result] = named[0], 0, opened
-                flags = plain[2]
-                yield Step(
-                    act="open", path=named[0], handle=opened, create="O_CREAT" in flags, empty="O_TRUNC" in flags
-                )
-            case "close":
-                paths.pop(number, None)
-            case "write" if number not in paths:
-                if given[0].startswith(b"{"):
-                    yield Step(act="told", line=json.loads(given[0]))
-            case "mkdir" | "mkdirat":
-                yield Step(act="folder", path=named[0])
-            case "unlink" | "unlinkat":
-                yield Step(act="remove", path=named[0])
+                self._opened += 1
+                self._paths[result], self._places[result], self._handles[result] = named[0], 0, self._opened
+                create, empty = "O_CREAT" in plain[2], "O_TRUNC" in plain[2]
+                return Step(act="open", path=named[0], handle=self._opened, create=create, empty=empty)
+            case "mkdir":
+                return Step(act="folder", path=named[0])
+            case "unlink":
+                return Step(act="remove", path=named[0])
             case "rename":
-                yield Step(act="rename", path=named[0], to=named[1])
-            case _ if number not in paths:
-                continue
-            case "write":
-                yield Step(act="write", path=paths[number], handle=handles[number], at=places[number], data=given[0])
-                places[number] += result
-            case "pwrite64":
-                at = int(plain[-1])
-                yield Step(act="write", path=paths[number], handle=handles[number], at=at, data=given[0])
+                return Step(act="rename", path=named[0], to=named[1])
+        raise ValueError(f"the replay does not know {call} of {named}")
+
+    def _to_bytes(self, call: str, number: int, given: list[bytes], plain: list[str], result: int) -> Step | None:
+        path, handle, place = self._paths[number], self._handles[number], self._places[number]
+        match call:
+            case "close":
+                del self._paths[number]
+                return None
             case "lseek":
-                places[number] = result
+                self._places[number] = result
+                return None
+            case "write":
+                self._places[number] += result
+                return Step(act="write", path=path, handle=handle, at=place, data=given[0][:result])
+            case "pwrite64":
+                return Step(act="write", path=path, handle=handle, at=int(plain[-1]), data=given[0][:result])
             case "ftruncate":
-                yield Step(act="cut", path=paths[number], handle=handles[number], at=int(plain[1]))
+                return Step(act="cut", path=path, handle=handle, at=int(plain[1]))
             case "fsync" | "fdatasync":
-                yield Step(act="sync", path=paths[number], handle=handles[number])
-            case _:
-                raise ValueError(f"the replay does not know {text[:200]}")
+                return Step(act="sync", path=path, handle=handle)
+        raise ValueError(f"the replay does not know {call} of {path}")
 
 
-_NAMING = {"openat", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", "link", "linkat"}
+_NAMING = {
+    *("openat", "mkdir", "mkdirat", "unlink", "unlinkat", "rmdir", "rename", "renameat", "renameat2", "link", "linkat"),
+}
 
 
 class Replay:

@@ -1,4 +1,4 @@
-"""Starting a part of the harness as a program of its own: a test's process has threads and open stores, and cannot fork."""
+"""A part of the harness as a program of its own: a test's process has threads and open stores, and cannot fork."""
 
 from __future__ import annotations
 
@@ -17,11 +17,16 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def harness(*words: object) -> list[dict[str, Any]]:
     """The lines that a part tells; it has to end well."""
-    command = [sys.executable, "-m", "tests.crash", *map(str, words)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
+    ran = run(*words)
     assert ran.returncode == 0, f"{ran.stdout}\n{ran.stderr}"
     return [json.loads(line) for line in ran.stdout.splitlines()]
+
+
+def run(*words: object) -> subprocess.CompletedProcess[str]:
+    """A part, however it ends."""
+    command = [sys.executable, "-m", "tests.crash", *map(str, words)]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=900)
 
 
 def need_strace() -> None:

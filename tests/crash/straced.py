@@ -23,7 +23,19 @@ FILES = "%file,%desc"
 CHANGING = ",".join(
     (
         *("write", "writev", "pwrite64", "pwritev", "ftruncate", "fallocate", "fsync", "fdatasync", "sync_file_range"),
-        *("openat", "close", "rename", "renameat", "renameat2", "link", "linkat", "unlink", "unlinkat", "mkdir", "mkdirat"),
+        *(
+            "openat",
+            "close",
+            "rename",
+            "renameat",
+            "renameat2",
+            "link",
+            "linkat",
+            "unlink",
+            "unlinkat",
+            "mkdir",
+            "mkdirat",
+        ),
         *("rmdir", "flock", "fcntl", "fchmod", "fchown", "mmap"),
     )
 )

@@ -33,20 +33,26 @@ from tests.crash.straced import CHANGING, FILES, Waiting, names_of, straced
 
 SEED = 7
 AT_ONCE = timedelta(0)
-#: What a base holds before the act.
-_BEFORE = 12
+_DEEDS = 12
+#: The commits that a base holds before the act.
+BEFORE = _DEEDS + 1
 
 
 def main(words: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.crash syscalls")
     parser.add_argument("--act", choices=ACTS, action="append", help="all of them by default")
+    parser.add_argument("--call", action="append", help="by name; by default all that the act makes")
     parser.add_argument("--every", type=int, default=1, help="kill at each so-manyth call of a name only")
-    parser.add_argument("--reads", action="store_true", help="also at calls that only look, between which nothing changes")
+    parser.add_argument(
+        "--reads", action="store_true", help="also at calls that only look, between which nothing changes"
+    )
     asked = parser.parse_args(words)
     code = 0
     for act in asked.act or ACTS:
         with tempfile.TemporaryDirectory() as scratch:
-            told = killed(Path(scratch), act, asked.every, FILES if asked.reads else CHANGING)
+            told = killed(
+                Path(scratch), act, asked.every, ",".join(asked.call or ()) or (FILES if asked.reads else CHANGING)
+            )
         print(json.dumps({"crash": "syscalls", "act": act, **told}), flush=True)
         code |= bool(told["wrong"])
     return code
@@ -55,14 +61,14 @@ def main(words: Sequence[str]) -> int:
 # ------------------------------------------------------------------------------------------------------------- acts
 
 
-def _deed(*parts: str, number: int = 900) -> deeds.Deed:
+def deed_of(*parts: str, number: int = 900) -> deeds.Deed:
     """The first deed from a number on that has just these parts."""
     while (one := deeds.deed(SEED, "act", number)).parts != frozenset(parts) or one.mistaken:
         number += 1
     return one
 
 
-SMALL, BULK, AFTER = _deed("forecasts", "promotion"), _deed("bulk", "blobs"), _deed("blobs", number=2_000)
+SMALL, BULK, AFTER = deed_of("forecasts", "promotion"), deed_of("bulk", "blobs"), deed_of("blobs", number=2_000)
 
 
 def _commits(tell: Tell, path: str, one: deeds.Deed) -> None:
@@ -100,7 +106,7 @@ def killed(scratch: Path, act: str, every: int = 1, calls: str = CHANGING) -> di
     began = time.monotonic()
     base = scratch / "base"
     if act != "creation":
-        _left_open(base)
+        left_open(base)
     counts = Counter(_recorded(scratch, base, act, calls))
     totals: Counter[str] = Counter()
     wrong: list[str] = []
@@ -119,19 +125,19 @@ def killed(scratch: Path, act: str, every: int = 1, calls: str = CHANGING) -> di
     return told | states | {"wrong": len(wrong), "seconds": round(time.monotonic() - began, 1)}
 
 
-def _left_open(base: Path) -> None:
-    """A store whose last writer was killed: its log holds commits that the catalog's file does not."""
+def left_open(base: Path) -> None:
+    """Make a store whose last writer was killed: its log holds commits that the catalog's file does not."""
 
     def write(tell: Tell, path: str) -> None:
         with Store.open(path) as store:
             champion = None
-            for number in range(_BEFORE):
+            for number in range(_DEEDS):
                 one = deeds.deed(SEED, "w", number)
                 deeds.do(store, one, champion)
                 champion = deeds.champion_after(one, champion)
                 if number in (3, 6):
                     store.flush()
-            deeds.do(store, _deed("rewrite", number=0), None)
+            deeds.do(store, deed_of("rewrite", number=0), None)
             tell(written=True)
             signal.pause()
 
@@ -141,7 +147,7 @@ def _left_open(base: Path) -> None:
 
 def _recorded(scratch: Path, base: Path, act: str, calls: str) -> list[str]:
     trace = scratch / "trace"
-    path = _copy(scratch, base)
+    path = fresh_copy(scratch, base)
     waiting = Waiting(*_work(act, path))
     with straced(waiting.child.pid, "-e", f"trace={calls}", out=trace):
         waiting.go()
@@ -150,14 +156,14 @@ def _recorded(scratch: Path, base: Path, act: str, calls: str) -> list[str]:
 
 def _once(scratch: Path, base: Path, act: str, how: str) -> tuple[bool, str, str]:
     """(whether it survived, what is there afterwards, what is wrong with it) after a call was tampered with."""
-    path = _copy(scratch, base)
+    path = fresh_copy(scratch, base)
     waiting = Waiting(*_work(act, path))
     with straced(waiting.child.pid, "-e", f"trace={how.partition(':')[0]}", "-e", f"inject={how}"):
         said = waiting.go()
     survived = waiting.child.code == 0
     deed = ACTS[act][1]
     try:
-        whole = done(_afterwards, path, None if deed is None else deed.name, _BEFORE + 1 if base.exists() else 0)
+        whole = done(_afterwards, path, None if deed is None else deed.name, BEFORE if base.exists() else 0)
     except ChildFailed as error:
         return survived, "wrong", str(error)
     if said and deed is not None and not whole:
@@ -170,7 +176,7 @@ def _work(act: str, path: str) -> tuple[Any, ...]:
     return (work, path) if deed is None else (work, path, deed)
 
 
-def _copy(scratch: Path, base: Path) -> str:
+def fresh_copy(scratch: Path, base: Path) -> str:
     path = scratch / "s"
     shutil.rmtree(path, ignore_errors=True)
     if base.exists():
