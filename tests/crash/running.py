@@ -30,7 +30,7 @@ def run(*words: object) -> subprocess.CompletedProcess[str]:
 
 
 def need_strace() -> None:
-    """Skip aloud where there is no strace, or none that may trace; fail where TSFLEET_NEEDS_STRACE says there is one."""
+    """Skip aloud where strace is missing or may not trace; a missing one fails where TSFLEET_NEEDS_STRACE is set."""
     if shutil.which("strace") is None:
         if os.environ.get("TSFLEET_NEEDS_STRACE"):
             pytest.fail("there is no strace, and TSFLEET_NEEDS_STRACE is set")
