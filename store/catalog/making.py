@@ -41,6 +41,7 @@ def create(folder: Path, lock: WriterLock, *, store_id: str, at: int) -> None:
             leftover.unlink(missing_ok=True)
         with translated(making, writing=True):
             _build(making, store_id, at)
+        lock.note(0)  # of a catalog that somebody took away
         making.rename(folder / NAME)
         sync_folder(folder)
 

@@ -95,6 +95,7 @@ class Catalog:
                 yield writer
                 writer.finish()
                 connection.execute("COMMIT")
+                self._lock.note(writer.head)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -165,6 +166,17 @@ class Catalog:
         """The newest snapshot."""
         with self.reading() as connection:
             return head_of(connection)
+
+    def check_head(self) -> None:
+        """Refuse a catalog that lacks its newest commits: SQLite ends a log, without a word, where it is damaged.
+
+        Raises:
+            Damaged: says how many are gone.
+        """
+        known = self._lock.noted()  # before the head is: a commit is noted when it is done
+        head = self.head()
+        if known > head:
+            raise Damaged(f"{self._path}: {_lacks(head, known)}", hint=_WITHOUT)
 
     def snapshot_at(self, at: int) -> int:
         """The newest snapshot committed at or before an instant; 0 when there is none."""
@@ -327,7 +339,11 @@ class Catalog:
         with translated(self._path):
             connection, still = self._connect_reader()
             try:
+                known = self._lock.noted()
                 connection.execute("BEGIN")
+                head = head_of(connection)
+                if known > head:
+                    yield checking.Fault(_lacks(head, known))
                 yield from checking.faults(connection)
             finally:
                 connection.close()
@@ -384,6 +400,16 @@ class Catalog:
         return found
 
 
+def _lacks(head: int, known: int) -> str:
+    return (
+        f"it ends with snapshot {head}, and the {known - head} commits after it were acknowledged: its log is damaged"
+    )
+
+
+_WITHOUT = (
+    "restore a backup, or read what is left with Store.open(..., skip_damaged=True); without the file `lock` beside the "
+    "catalog the store opens, and goes on, without them"
+)
 _MARKS = "SELECT name, hot, rewritten, files FROM tables"
 _SEGMENTS = """
 SELECT id, level, v, min_v, max_v, rows, bytes, sha256, columns, min_asset, max_asset, min_time, max_time
