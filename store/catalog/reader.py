@@ -407,8 +407,8 @@ def _lacks(head: int, known: int) -> str:
 
 
 _WITHOUT = (
-    "restore a backup, or read what is left with Store.open(..., skip_damaged=True); without the file `lock` beside the "
-    "catalog the store opens, and goes on, without them"
+    "restore a backup, or read what is left with Store.open(..., skip_damaged=True); without the file `lock` beside "
+    "the catalog the store opens, and goes on, without them"
 )
 _MARKS = "SELECT name, hot, rewritten, files FROM tables"
 _SEGMENTS = """
