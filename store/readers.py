@@ -115,7 +115,8 @@ def present(folder: Path, *, tidy: bool = False) -> list[int]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if tidy:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # it harms nobody
+                    path.unlink(missing_ok=True)
         except BlockingIOError:
             found.append(int(os.pread(handle, 20, 0) or b"0"))
         finally:
