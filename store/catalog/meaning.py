@@ -11,6 +11,10 @@ from pathlib import Path
 from store.errors import Damaged, NoSpace, ReadOnly, StoreBusy, StoreError, WriteFailed
 
 RESTORE = "`tsfleet store verify` lists what is damaged; `tsfleet store restore` brings a backup back"
+_UNCONFIRMED = (
+    "look at the disk, then do it again; should this process die first, the next one may find the commit whole in the "
+    "log, so give it a commit id or look whether it is there"
+)
 # SQLite's own numbers of what went wrong.
 _BUSY, _READ_ONLY, _IO, _FULL, _CANNOT_OPEN = (5, 6), 8, 10, 13, 14
 _INDEX_BYTES = 32_768
@@ -61,7 +65,7 @@ def _meaning(path: Path, cause: sqlite3.DatabaseError, *, writing: bool) -> Stor
         return NoSpace(told, hint="make room and do it again; nothing of this commit is stored")
     if code == _IO and (writing or cause.sqlite_errorcode not in _NOT_READ):
         # A reader writes too: the index of the log, which it shares with others.
-        return WriteFailed(told, hint="look at the disk, then do it again")
+        return WriteFailed(told, hint=_UNCONFIRMED)
     if code == _READ_ONLY or (code == _CANNOT_OPEN and not os.access(path.parent, os.W_OK)):
         if path.with_name(path.name + "-wal").exists():
             return ReadOnly(

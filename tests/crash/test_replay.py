@@ -24,9 +24,9 @@ def test_nothing_acknowledged_is_lost_with_what_was_not_synced() -> None:
 @pytest.mark.slow
 def test_nothing_acknowledged_is_lost_wherever_the_power_goes() -> None:
     need_strace()
-    (told,) = harness("replay", "--deeds", 24, "--partly", 60, "--seed", 4)
+    (told,) = harness("replay", "--deeds", 12, "--partly", 40, "--seed", 4)
     assert (told["lost"], told["wrong"], told["disordered"]) == (0, 0, 0)
-    assert told["commits"] == 24
+    assert told["commits"] == 12
     assert told["dropped"] >= 100
     assert told["more"] > 0, "no commit was whole before it was acknowledged: the points lie too far apart"
 
@@ -35,7 +35,7 @@ def test_nothing_acknowledged_is_lost_wherever_the_power_goes() -> None:
 @pytest.mark.parametrize("what", SYNCS)
 def test_each_sync_is_missed_when_it_is_left_out(what: str) -> None:
     need_strace()
-    ran = run("replay", "--deeds", 12, "--partly", 25, "--acknowledged-only", "--forget", what)
+    ran = run("replay", "--deeds", 8, "--partly", 16, "--acknowledged-only", "--forget", what)
     told = json.loads(ran.stdout)
     assert ran.returncode == 1
     assert told["lost"] + told["wrong"] > 0

@@ -356,4 +356,4 @@ TestStoreModel.settings = _settings(12, 12)
 
 @pytest.mark.slow
 class TestStoreModelAtLength(Machine.TestCase):  # type: ignore[misc, name-defined]  # a class that Hypothesis makes
-    settings = _settings(40, 40)
+    settings = _settings(30, 30)
