@@ -2,6 +2,8 @@
 
 SQLite before 3.51.3 can corrupt its log when one connection resets it while another writes, so whoever may checkpoint
 holds this lock. ``flock`` belongs to the open file, so the kernel lets go when a process dies, however it dies.
+
+In the file stands the newest snapshot, written after its commit: a log that is damaged ends early and says nothing.
 """
 
 from __future__ import annotations
@@ -12,13 +14,18 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from zlib import crc32
 
 from store.errors import NoSpace, ReadOnly, StoreBusy
 
 _FIRST_PAUSE_S = 0.0002
 _LONGEST_PAUSE_S = 0.001
+
+
+def _note(number: int) -> bytes:
+    return b"%020d %08x" % (number, crc32(b"%d" % number))
 
 
 class WriterLock:
@@ -48,6 +55,21 @@ class WriterLock:
                     fcntl.flock(self._file, fcntl.LOCK_UN)
         finally:
             self._threads.release()
+
+    def note(self, number: int) -> None:
+        """Write a number into the file, by who holds the lock; where the disk refuses, the one before stays."""
+        assert self._file is not None
+        with suppress(OSError):
+            os.pwrite(self._file, _note(number), 0)
+
+    def noted(self) -> int:
+        """The number that the file holds, held or not; 0 where there is none, or one that is not what was written."""
+        try:
+            text = self._path.read_bytes()
+            number = int(text[:20] or b"0")
+        except (OSError, ValueError):
+            return 0
+        return number if text == _note(number) else 0
 
     def close(self) -> None:
         """Give the file back; the lock cannot be held here any more."""

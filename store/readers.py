@@ -12,7 +12,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from store.ids import new_id
@@ -59,17 +59,20 @@ class Presence:
         """Be seen no more."""
         with self._lock:
             if self._file is not None:
-                if os.fstat(self._file).st_nlink:
-                    self._path.unlink(missing_ok=True)
+                with suppress(OSError):  # a file left behind is an idle one's, which upkeep takes away
+                    if os.fstat(self._file).st_nlink:
+                        self._path.unlink(missing_ok=True)
                 os.close(self._file)
                 self._file = None
 
     def _tell(self) -> None:
         oldest = min(self._running.values())
         if oldest != self._told and self._file is not None:
-            # One write of fixed length: whoever looks reads the old number or the new one.
-            os.pwrite(self._file, b"%020d" % oldest, 0)
-            self._told = oldest
+            # One write of fixed length: whoever looks reads the old number or the new one. Where the disk refuses it
+            # the old one stays, for which upkeep keeps more than it has to.
+            with suppress(OSError):
+                os.pwrite(self._file, b"%020d" % oldest, 0)
+                self._told = oldest
 
     def _take(self) -> None:
         while not self._refused:
@@ -112,7 +115,8 @@ def present(folder: Path, *, tidy: bool = False) -> list[int]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if tidy:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # it harms nobody
+                    path.unlink(missing_ok=True)
         except BlockingIOError:
             found.append(int(os.pread(handle, 20, 0) or b"0"))
         finally:

@@ -104,7 +104,7 @@ class Store(Tracked):
             NotFound: there is no store and none was to be made.
             FormatTooNew: a newer release wrote the folder.
             ReadOnly: the folder cannot be written, and ``read_only`` was not asked for.
-            Damaged: the catalog cannot be read.
+            Damaged: the catalog cannot be read, or lacks its newest commits.
         """
         read_only = read_only or skip_damaged
         folder = Path(path).resolve()
@@ -118,7 +118,14 @@ class Store(Tracked):
                 lock.close()
         elif not read_only:
             _check_writable(folder)
-        return cls(folder, clock=clock, read_only=read_only, skip_damaged=skip_damaged)
+        store = cls(folder, clock=clock, read_only=read_only, skip_damaged=skip_damaged)
+        if not skip_damaged:
+            try:
+                store._catalog.check_head()
+            except BaseException:
+                store.close()
+                raise
+        return store
 
     def close(self) -> None:
         """Close the store; closing it again does nothing."""

@@ -20,7 +20,7 @@ from store import deriving, merging, readers, writing
 from store.catalog import Catalog, Segment
 from store.clock import Clock, to_micros
 from store.errors import Damaged, NotFound, StoreBusy, StoreError
-from store.files import segment_file
+from store.files import segment_file, told
 from store.lock import WriterLock
 from store.packs import pack_path
 from store.reading import Reader
@@ -355,7 +355,7 @@ def _collect(folder: Path, catalog: Catalog, clock: Clock, grace: timedelta) -> 
     paths += orphans(folder, catalog, now - ORPHAN_AFTER)
     files = freed = 0
     for path in paths:
-        with suppress(FileNotFoundError):
+        with told(path), suppress(FileNotFoundError):
             freed += path.stat().st_size
             path.unlink()
             files += 1

@@ -8,7 +8,7 @@ from pathlib import Path
 from store.catalog.layout import FORMAT, NAME, hot_table, quoted
 from store.catalog.meaning import translated
 from store.errors import Damaged, StoreError
-from store.files import check_local, make_folder, sync_folder
+from store.files import check_local, make_folder, sync_folder, told
 from store.lock import WriterLock
 from store.schema import STORED, Table
 
@@ -37,11 +37,14 @@ def create(folder: Path, lock: WriterLock, *, store_id: str, at: int) -> None:
             )
         # Built under another name: a catalog under its own name is always complete.
         making = folder / (NAME + ".new")
-        for leftover in (making, folder / (NAME + ".new-journal")):
-            leftover.unlink(missing_ok=True)
+        with told(making):
+            for leftover in (making, folder / (NAME + ".new-journal")):
+                leftover.unlink(missing_ok=True)
         with translated(making, writing=True):
             _build(making, store_id, at)
-        making.rename(folder / NAME)
+        lock.note(0)  # of a catalog that somebody took away
+        with told(folder / NAME):
+            making.rename(folder / NAME)
         sync_folder(folder)
 
 

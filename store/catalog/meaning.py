@@ -11,8 +11,15 @@ from pathlib import Path
 from store.errors import Damaged, NoSpace, ReadOnly, StoreBusy, StoreError, WriteFailed
 
 RESTORE = "`tsfleet store verify` lists what is damaged; `tsfleet store restore` brings a backup back"
+_UNCONFIRMED = (
+    "look at the disk, then do it again; should this process die first, the next one may find the commit whole in the "
+    "log, so give it a commit id or look whether it is there"
+)
 # SQLite's own numbers of what went wrong.
 _BUSY, _READ_ONLY, _IO, _FULL, _CANNOT_OPEN = (5, 6), 8, 10, 13, 14
+_INDEX_BYTES = 32_768
+#: Of those that begin with _IO: a read that failed or came short, and a file system that says it is corrupt.
+_NOT_READ = {_IO | more << 8 for more in (1, 2, 33)}
 
 
 @contextmanager
@@ -40,15 +47,25 @@ def sensible(path: Path) -> Iterator[None]:
         raise Damaged(told, hint=RESTORE) from cause
 
 
+def _is_full(path: Path) -> bool:
+    """Whether the disk has no room for the index of a log: all that SQLite says then is that it failed."""
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < _INDEX_BYTES
+
+
 def _meaning(path: Path, cause: sqlite3.DatabaseError, *, writing: bool) -> StoreError:
     told = f"{path}: {cause}"
     code = getattr(cause, "sqlite_errorcode", 0) & 0xFF
     if code in _BUSY:
         return StoreBusy(told, hint="try again")
-    if code == _FULL:
+    if code == _FULL or (code == _IO and _is_full(path)):
         return NoSpace(told, hint="make room and do it again; nothing of this commit is stored")
-    if code == _IO and writing:
-        return WriteFailed(told, hint="look at the disk, then do it again")
+    if code == _IO and (writing or cause.sqlite_errorcode not in _NOT_READ):
+        # A reader writes too: the index of the log, which it shares with others.
+        return WriteFailed(told, hint=_UNCONFIRMED)
     if code == _READ_ONLY or (code == _CANNOT_OPEN and not os.access(path.parent, os.W_OK)):
         if path.with_name(path.name + "-wal").exists():
             return ReadOnly(

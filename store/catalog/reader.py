@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from store.catalog.layout import (
     FORMAT,
@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from store.catalog.removing import Remover
 
 _BUSY_S = 60.0
+
+W = TypeVar("W", bound=Writer)
 
 
 class Catalog:
@@ -84,20 +86,16 @@ class Catalog:
     @contextmanager
     def writing(self) -> Iterator[Writer]:
         """One commit, under the writers' lock; an exception leaves the store as it was."""
-        with self._transaction() as connection:
-            writer = Writer(connection)
+        with self._transaction(Writer) as writer:
             yield writer
-            writer.finish()
 
     @contextmanager
     def removing(self) -> Iterator[Remover]:
         """As :meth:`writing`, for what takes rows away that earlier commits wrote."""
         from store.catalog.removing import Remover
 
-        with self._transaction() as connection:
-            remover = Remover(connection)
+        with self._transaction(Remover) as remover:
             yield remover
-            remover.finish()
 
     def compact(self, wait_s: float) -> bool:
         """See :func:`store.catalog.removing.compact`."""
@@ -107,12 +105,15 @@ class Catalog:
             return compact(connection, wait_s)
 
     @contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self, kind: type[W]) -> Iterator[W]:
         with self._writing_connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
-                yield connection
+                writer = kind(connection)
+                yield writer
+                writer.finish()
                 connection.execute("COMMIT")
+                self._lock.note(writer.head)
             except BaseException:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
@@ -193,6 +194,17 @@ class Catalog:
         """The newest snapshot."""
         with self.reading() as connection:
             return head_of(connection)
+
+    def check_head(self) -> None:
+        """Refuse a catalog that lacks its newest commits: SQLite ends a log, without a word, where it is damaged.
+
+        Raises:
+            Damaged: says how many are gone.
+        """
+        known = self._lock.noted()  # before the head is: a commit is noted when it is done
+        head = self.head()
+        if known > head:
+            raise Damaged(f"{self._path}: {_lacks(head, known)}", hint=_WITHOUT)
 
     def snapshot_at(self, at: int) -> int:
         """The newest snapshot committed at or before an instant; 0 when there is none."""
@@ -366,7 +378,11 @@ class Catalog:
         with translated(self._path):
             connection, still = self._connect_reader()
             try:
+                known = self._lock.noted()
                 connection.execute("BEGIN")
+                head = head_of(connection)
+                if known > head:
+                    yield checking.Fault(_lacks(head, known))
                 yield from checking.faults(connection)
             finally:
                 connection.close()
@@ -423,6 +439,16 @@ class Catalog:
         return found
 
 
+def _lacks(head: int, known: int) -> str:
+    return (
+        f"it ends with snapshot {head}, and the {known - head} commits after it were acknowledged: its log is damaged"
+    )
+
+
+_WITHOUT = (
+    "restore a backup, or read what is left with Store.open(..., skip_damaged=True); without the file `lock` beside "
+    "the catalog the store opens, and goes on, without them"
+)
 _MARKS = "SELECT name, hot, rewritten, files, touched FROM tables"
 _NEVER = [0, 0, 0, 0]
 _SEGMENTS = """

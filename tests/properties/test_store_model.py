@@ -1,17 +1,20 @@
-"""The store beside a plain model of it: whatever is inserted, replaced, tidied or reopened, every snapshot agrees.
+"""The store beside a plain model of it: whatever is done to it, by whichever of two processes' stores, snapshots agree.
 
-A snapshot from before a fold is refused for the tables that were folded, and for no others.
+Done are: inserts, replacements, promotions, repeated commit ids, runs and what becomes of them, upkeep with and without
+folds, expiry, reopening, and moving to a backup that was restored. A snapshot is refused only where it has ended or
+where rows that it shows were folded away.
 """
 
 from __future__ import annotations
 
-import math
+import json
 import shutil
-import struct
 import tempfile
-from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pyarrow as pa
@@ -20,61 +23,62 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from store import FixedClock, Store
-from store.errors import SnapshotExpired
-
-START = datetime(2024, 1, 1, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-
-Key = tuple[str, int]
-#: What the model keeps of one stored reading: rank within its key (known, commit), value, quality.
-Reading = tuple[int, int, float | None, str | None]
+from store import FixedClock, Snapshot, Store
+from store.errors import CommitConflict, SnapshotExpired
+from tests.properties.store_model import HOUR, START, Model, bits
 
 assets = st.sampled_from(["a", "B", "b", "é", "a'"])
-doubles = st.sampled_from([1.0, 2.0, 0.1 + 0.2, math.nan, math.inf, None]) | st.floats(width=64)
+doubles = st.sampled_from([1.0, 2.0, 0.1 + 0.2, float("nan"), float("inf"), None]) | st.floats(width=64)
 texts = st.none() | st.text(st.characters(codec="utf-8"), max_size=4)
-values = st.sampled_from([1.0, 2.0, math.nan, None])
+values = st.sampled_from([1.0, 2.0, float("nan"), None])
 readings = st.lists(
     st.tuples(assets, st.integers(0, 3), st.integers(0, 2), values, st.sampled_from([None, "x"])),
     min_size=1,
     max_size=8,
 )
 cells = st.lists(st.tuples(st.sampled_from(["1", "2", "3"]), texts, doubles), min_size=1, max_size=8)
+#: Whose store does it: two are open on one folder.
+who = st.integers(0, 1)
+teams = st.sampled_from(["north", "south"])
+#: What a promotion takes the champion for: what it is, none, or somebody else.
+beliefs = st.sampled_from(["right", "none", "other"])
+promotions = st.dictionaries(st.sampled_from(["a", "B", "é"]), beliefs, min_size=1, max_size=3)
 
 
-def same(one: float | None, other: float | None) -> bool:
-    if one is None or other is None:
-        return one is other
-    return one == other or (math.isnan(one) and math.isnan(other))
-
-
-def bits(value: float | None) -> bytes | None:
-    return None if value is None else b"nan" if math.isnan(value) else struct.pack("<d", value)
-
-
-class Model(RuleBasedStateMachine):
-    """One store, and what it should hold: the stored readings and the history of each alert."""
+class Machine(RuleBasedStateMachine):
+    """Two open stores on one folder, and what they should hold."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.clock = FixedClock(START)
-        self.store = Store.open(self.folder / "s", clock=self.clock)
-        self.head = 0
-        self.actuals: dict[Key, list[Reading]] = {}
-        self.alerts: list[tuple[int, str, str | None, float | None]] = []
-        self.metrics: list[tuple[int, str, float | None]] = []
-        self.folded = 0  # the last commit to alerts before the last fold: from it on every snapshot is whole
-        self.times = [START - HOUR]
+        self.place = self.folder / "s"
+        self.stores = [self._opened(), self._opened()]
+        self.model = Model()
+        self.copies = 0
 
     def teardown(self) -> None:
-        self.store.close()
+        self._close()
         shutil.rmtree(self.folder)
 
-    # ------------------------------------------------------------ what happens
+    def _opened(self) -> Store:
+        return Store.open(self.place, clock=self.clock)
 
-    @rule(rows=readings, arrow=st.booleans())
-    def replace_actuals(self, rows: list[tuple[str, int, int, float | None, str | None]], arrow: bool) -> None:
+    def _close(self) -> None:
+        for store in self.stores:
+            store.close()
+
+    def _committed(self) -> int:
+        at = self.clock.now()
+        self.clock.advance(hours=1)
+        return self.model.committed(at)
+
+    # ------------------------------------------------------------ commits
+
+    @rule(who=who, rows=readings, arrow=st.booleans())
+    def replace_actuals(
+        self, who: int, rows: list[tuple[str, int, int, float | None, str | None]], arrow: bool
+    ) -> None:
         given = [
             {
                 "asset_id": asset, "valid_time": START + HOUR * hour, "available_at": START + HOUR * known, "y": y,
@@ -82,112 +86,236 @@ class Model(RuleBasedStateMachine):
             }
             for asset, hour, known, y, quality in rows
         ]  # fmt: skip
-        txn = self.store.begin()
-        if arrow:
-            txn.replace("actuals", pa.Table.from_pylist(given).cast(ACTUALS))
-        else:
-            txn.replace("actuals", given)
+        txn = self.stores[who].begin()
+        txn.replace("actuals", pa.Table.from_pylist(given).cast(ACTUALS) if arrow else given)
         written = txn.commit().written["actuals"]
-        assert written == self._keep({(a, h, k): (y, q) for a, h, k, y, q in rows})
-
-    def _keep(self, rows: dict[tuple[str, int, int], tuple[float | None, str | None]]) -> int:
-        """Of several rows with one key and vintage the last; then, in rank order, those that change something."""
-        commit, kept = self.head + 1, 0
-        for (asset, hour, known), (y, quality) in sorted(rows.items(), key=lambda item: item[0][2]):
-            held = self.actuals.setdefault((asset, hour), [])
-            before = max((row for row in held if row[:2] <= (known, commit)), key=lambda row: row[:2], default=None)
-            if before is not None and same(before[2], y) and before[3] == quality:
-                continue
-            held.append((known, commit, y, quality))
-            kept += 1
-        if kept:
+        # Of several rows with one key and vintage the last counts.
+        assert written == self.model.kept({(a, h, k): (y, q) for a, h, k, y, q in rows})
+        if written:
             self._committed()
-        return kept
 
-    @rule(rows=cells)
-    def replace_alerts(self, rows: list[tuple[str, str | None, float | None]]) -> None:
-        txn = self.store.begin()
+    @rule(who=who, rows=cells)
+    def replace_alerts(self, who: int, rows: list[tuple[str, str | None, float | None]]) -> None:
+        txn = self.stores[who].begin()
         txn.replace("alerts", [{"alert_id": name, "text": text, "impact": impact} for name, text, impact in rows])
         txn.commit()
-        self._committed()
-        for name, (text, impact) in {name: (text, impact) for name, text, impact in rows}.items():
-            self.alerts.append((self.head, name, text, impact))
+        commit = self._committed()
+        self.model.alerts += [(commit, name, *rest) for name, rest in {name: rest for name, *rest in rows}.items()]
 
-    @rule(rows=cells)
-    def insert_metrics(self, rows: list[tuple[str, str | None, float | None]]) -> None:
-        txn = self.store.begin()
+    @rule(who=who, rows=cells, name=st.sampled_from([None, "x", "y"]), again=st.booleans())
+    def insert_metrics(
+        self, who: int, rows: list[tuple[str, str | None, float | None]], name: str | None, again: bool
+    ) -> None:
+        """Some with a commit id: the same again is harmless, anything else under it is refused."""
+        if again and name in self.model.ids:
+            rows = self.model.ids[name][0]
+        txn = self.stores[who].begin(commit_id=name)
         txn.insert("metrics", [{"run_id": run, "name": "m", "value": value} for run, _, value in rows])
-        txn.commit()
-        self._committed()
-        self.metrics += [(self.head, run, value) for run, _, value in rows]
+        if name is not None:
+            txn.mark("seen", rows[0][0])
+        if name in self.model.ids:
+            before, snapshot = self.model.ids[name]
+            if _told(before) == _told(rows):
+                done = txn.commit()
+                assert (done.repeated, done.snapshot, done.written) == (True, snapshot, {"metrics": len(rows)})
+            else:
+                with pytest.raises(CommitConflict):
+                    txn.commit()
+            return
+        assert not txn.commit().repeated
+        commit = self._committed()
+        self.model.metrics += [(commit, run, value) for run, _, value in rows]
+        if name is not None:
+            self.model.ids[name] = (rows, commit)
+            self.model.marks.append((commit, rows[0][0]))
 
-    def _committed(self) -> None:
-        self.head += 1
-        self.clock.advance(hours=1)
-        self.times.append(self.clock.now() - HOUR)
+    @rule(who=who, asked=promotions)
+    def promote(self, who: int, asked: dict[str, str]) -> None:
+        version = f"v{self.model.head}"
+        found = {asset: self.model.champion(asset) for asset in asked}
+        taken_for = {"right": found, "none": {}, "other": dict.fromkeys(asked, "somebody")}
+        expected = {asset: taken_for[belief].get(asset) for asset, belief in asked.items()}
+        txn = self.stores[who].begin()
+        about = [{"asset_id": asset, "product": "p"} for asset in asked]
+        txn.promote(
+            [one | {"version_id": version} for one in about],
+            list(expected.values()),
+            [one | {"decided_at": START, "verdict": "promoted"} for one in about],
+        )
+        done = txn.commit()
+        lost = [asset for asset in asked if expected[asset] != found[asset]]
+        assert [(one.asset_id, one.expected, one.found) for one in done.conflicts] == [
+            (asset, expected[asset], found[asset]) for asset in lost
+        ]
+        commit = self._committed()
+        self.model.champions += [(commit, asset, version) for asset in asked if asset not in lost]
+        self.model.verdicts += [(commit, "conflict" if asset in lost else "promoted") for asset in asked]
 
-    @precondition(lambda self: self.head > 0)
-    @rule()
-    def flush(self) -> None:
-        self.store.flush()
+    # ------------------------------------------------------------ runs
 
-    @rule(fold=st.booleans())
-    def keep_up(self, fold: bool) -> None:
+    @rule(who=who, team=teams, values=st.lists(st.sampled_from([0.5, 1.5]), min_size=1, max_size=3))
+    def log_runs(self, who: int, team: str, values: list[float]) -> None:
+        made = []
+        with self.stores[who].batch(every=None) as batch:
+            for value in values:
+                with batch.run(asset="a", recipe="r", tags={"team": team}) as run:
+                    run.log_metrics({"mae": value})
+                made.append(run.id)
+        commit = self._committed()
+        self.model.runs += [(commit, run, team, False) for run in made]
+        self.model.metrics += [(commit, run, value) for run, value in zip(made, values, strict=True)]
+
+    @precondition(lambda self: self.model.runs)
+    @rule(who=who, data=st.data(), act=st.sampled_from(["tag", "delete", "restore"]), team=teams)
+    def change_a_run(self, who: int, data: st.DataObject, act: str, team: str) -> None:
+        now = self.model.newest(self.model.runs, self.model.head)
+        run = data.draw(st.sampled_from(sorted(now)))
+        before = now[run]
+        store = self.stores[who]
+        match act:
+            case "tag":
+                changed, after = store.tag_run(run, tags={"team": team}), (team, before[1])
+            case "delete":
+                changed, after = store.delete_run(run), (before[0], True)
+            case _:
+                changed, after = store.restore_run(run), (before[0], False)
+        assert changed == ([] if after == before else [run])
+        if changed:
+            self.model.runs.append((self._committed(), run, *after))
+
+    # ------------------------------------------------------------ upkeep
+
+    @precondition(lambda self: self.model.head > 0)
+    @rule(who=who)
+    def flush(self, who: int) -> None:
+        self.stores[who].flush()
+
+    @rule(who=who, fold=st.booleans())
+    def keep_up(self, who: int, fold: bool) -> None:
         """Flush, merge, collect; and fold what was superseded up to now, or nothing."""
-        done = self.store.upkeep(fold_after=timedelta(0) if fold else timedelta(days=1_000), grace=timedelta(0))
+        done = self.stores[who].upkeep(fold_after=timedelta(0) if fold else timedelta(days=1_000), grace=timedelta(0))
+        assert fold or not done.folded
+        assert {name.removesuffix("__replaced") for name in done.folded} <= {"alerts", "runs"}
+        for table in done.folded:
+            self.model.folds(table, self.model.head)
+        stored = self.stores[1 - who].info().tables
         if "alerts" in done.folded:
-            assert fold
-            self.folded = max(commit for commit, *_ in self.alerts)
-            assert self.store.info().tables["alerts"] == len({name for _, name, *_ in self.alerts})
+            assert stored["alerts"] == len(self.model.newest(self.model.alerts, self.model.head))
+        if "runs" in done.folded:
+            assert stored["runs"] == len(self.model.newest(self.model.runs, self.model.head))
 
-    @rule()
-    def reopen(self) -> None:
-        self.store.close()
-        self.store = Store.open(self.folder / "s", clock=self.clock, create=False)
+    @precondition(lambda self: self.model.head > 1)
+    @rule(who=who, data=st.data())
+    def expire(self, who: int, data: st.DataObject) -> None:
+        oldest = data.draw(st.integers(max(self.model.ended, 1), self.model.head))
+        self.stores[who].expire(self.model.times[oldest])
+        self.model.ended = oldest
+        for table in ("alerts", "runs"):
+            self.model.folds(table, oldest)
+
+    @rule(days=st.integers(1, 2))
+    def wait(self, days: int) -> None:
+        self.clock.advance(days=days)
+
+    @rule(who=who)
+    def reopen(self, who: int) -> None:
+        self.stores[who].close()
+        self.stores[who] = Store.open(self.place, clock=self.clock, create=False)
+
+    @rule(who=who, data=st.data(), move=st.booleans())
+    def back_up(self, who: int, data: st.DataObject, move: bool) -> None:
+        """A backup opens and tells the same; sometimes life goes on in what was restored from it."""
+        self.copies += 1
+        backup = self.folder / f"b{self.copies}"
+        assert self.stores[who].backup(backup).snapshot == self.model.head
+        with Store.open(backup, read_only=True, clock=self.clock) as copy:
+            self._agree(copy, data.draw(st.integers(self.model.ended, self.model.head)))
+        if move:
+            self._close()
+            self.place = self.folder / f"r{self.copies}"
+            Store.restore(backup, self.place)
+            self.stores = [self._opened(), self._opened()]
 
     # ------------------------------------------------------------ what must hold
 
-    @rule(data=st.data())
-    def agree_in_the_past(self, data: st.DataObject) -> None:
-        snapshot = data.draw(st.integers(0, self.head))
-        assert self.store.at(self.times[snapshot]).id == snapshot
-        self._agree(snapshot)
+    @rule(who=who, data=st.data())
+    def agree_in_the_past(self, who: int, data: st.DataObject) -> None:
+        snapshot = data.draw(st.integers(0, self.model.head))
+        store = self.stores[who]
+        if snapshot < self.model.ended:
+            for moment in (snapshot, self.model.times[snapshot]):
+                with pytest.raises(SnapshotExpired):
+                    store.at(moment)
+            return
+        assert store.at(self.model.times[snapshot]).id == snapshot
+        self._agree(store, snapshot)
+
+    @rule(who=who, data=st.data())
+    def differ(self, who: int, data: st.DataObject) -> None:
+        ends = st.integers(self.model.ended, self.model.head)
+        after, upto = sorted((data.draw(ends), data.draw(ends)))
+        now = self.clock.now()
+        try:
+            found = self.stores[who].diff(after, upto)
+        except SnapshotExpired:
+            assert any(self.model.may_refuse(table, after, now) for table in ("alerts", "runs"))
+            return
+        assert dict(found.rows) == self.model.added(after, upto)
+        assert [one.at for one in found.commits] == self.model.times[after + 1 : upto + 1]
 
     @invariant()
     def agree_now(self) -> None:
-        assert self.store.head() == self.head
-        self._agree(self.head)
+        store = self.stores[self.model.head % 2]
+        assert store.head() == self.model.head
+        self._agree(store, self.model.head)
 
-    def _agree(self, at: int) -> None:
-        snapshot = self.store.at(at)
-        expected = []
-        for (asset, hour), held in self.actuals.items():
-            visible = [row for row in held if row[1] <= at]
-            if visible:
-                known, commit, y, quality = max(visible, key=lambda row: row[:2])
-                expected.append((asset, START + HOUR * hour, bits(y), START + HOUR * known, quality, commit))
+    def _agree(self, store: Store, at: int) -> None:
+        snapshot, model = store.at(at), self.model
         names = ["asset_id", "valid_time", "y", "available_at", "quality", "_v"]
-        found = snapshot.table("actuals", columns=names).to_pylist()
-        assert [(*list(r.values())[:2], bits(r["y"]), *list(r.values())[3:]) for r in found] == sorted(
-            expected, key=lambda row: (row[0].encode(), row[1])
+        rows = snapshot.table("actuals", columns=names).to_pylist()
+        found = [(r["asset_id"], r["valid_time"], bits(r["y"]), *list(r.values())[3:]) for r in rows]
+        assert found == model.readings(at)
+        counted = snapshot.sql("select count(*) as n from actuals_all").rows()
+        assert counted == [{"n": model.added(0, at).get("actuals", 0)}]
+        metrics = snapshot.sql("select run_id, value from metrics").rows()
+        assert Counter((r["run_id"], bits(r["value"])) for r in metrics) == Counter(
+            (run, bits(value)) for commit, run, value in model.metrics if commit <= at
         )
-        assert snapshot.table("actuals_all").num_rows == sum(
-            row[1] <= at for held in self.actuals.values() for row in held
-        )
-        self._agree_on_alerts(at)
-        metrics = [(run, bits(value)) for commit, run, value in self.metrics if commit <= at]
-        rows = snapshot.sql("select run_id, value from metrics").rows()
-        assert sorted((r["run_id"], bits(r["value"]) or b"") for r in rows) == sorted((r, v or b"") for r, v in metrics)
+        champions = snapshot.sql("select asset_id, version_id from champions").rows()
+        assert {r["asset_id"]: (r["version_id"],) for r in champions} == model.newest(model.champions, at)
+        said = snapshot.sql("select verdict from decisions").rows()
+        assert Counter(r["verdict"] for r in said) == model.said(at)
+        assert snapshot.mark("seen") == model.mark(at)
+        self._agree_where_whole("alerts", at, lambda: _alerts(snapshot), lambda row: (row[0], bits(row[1])))
+        self._agree_where_whole("runs", at, lambda: _runs(snapshot), tuple)
 
-    def _agree_on_alerts(self, at: int) -> None:
-        alerts = {name: (text, bits(impact)) for commit, name, text, impact in self.alerts if commit <= at}
+    def _agree_where_whole(
+        self, table: str, at: int, ask: Callable[[], list[tuple[Any, ...]]], as_read: Callable[[Any], Any]
+    ) -> None:
+        """A keyed table that may be folded says what the model does, or is refused where it may be."""
         try:
-            rows = self.store.at(at).sql("select alert_id, text, impact from alerts").rows()
+            rows = ask()
         except SnapshotExpired:
-            assert at < self.folded
+            assert self.model.may_refuse(table, at, self.clock.now())
             return
-        assert len(rows) == len(alerts)
-        assert {r["alert_id"]: (r["text"], bits(r["impact"])) for r in rows} == alerts
+        expected = self.model.newest(getattr(self.model, table), at)
+        assert sorted(name for name, _ in rows) == sorted(expected)
+        assert dict(rows) == {name: as_read(rest) for name, rest in expected.items()}
+
+
+def _alerts(snapshot: Snapshot) -> list[tuple[Any, ...]]:
+    rows = snapshot.sql("select alert_id, text, impact from alerts").rows()
+    return [(r["alert_id"], (r["text"], bits(r["impact"]))) for r in rows]
+
+
+def _runs(snapshot: Snapshot) -> list[tuple[Any, ...]]:
+    tags = {r["run_id"]: json.loads(r["tags"]) for r in snapshot.sql("select run_id, tags from runs").rows()}
+    return [(run, (one["team"], "deleted" in one)) for run, one in tags.items()]
+
+
+def _told(rows: list[tuple[str, str | None, float | None]]) -> str:
+    """What of the rows goes into a commit: a double told exactly."""
+    return repr([(run, value) for run, _, value in rows])
 
 
 ACTUALS = pa.schema(
@@ -212,7 +340,20 @@ def segments_of_few_rows() -> Iterator[None]:
         yield
 
 
-TestStoreModel = Model.TestCase
-TestStoreModel.settings = settings(
-    max_examples=15, stateful_step_count=14, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck)
-)
+def _settings(examples: int, steps: int) -> settings:
+    return settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
+
+
+TestStoreModel = Machine.TestCase
+TestStoreModel.settings = _settings(12, 12)
+
+
+@pytest.mark.slow
+class TestStoreModelAtLength(Machine.TestCase):  # type: ignore[misc, name-defined]  # a class that Hypothesis makes
+    settings = _settings(30, 30)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -200,6 +202,41 @@ def test_a_disk_that_is_full_at_the_commit_loses_nothing_acknowledged(small_disk
         filler.unlink()
         insert(store, "actuals", [reading("b", 0, 1.0)])
         assert (values(store), values(store, "b")) == (acknowledged, [1.0])
+        assert store.verify().ok
+
+
+def test_upkeep_on_a_full_disk_changes_nothing_and_is_done_when_there_is_room(small_disk: Path) -> None:
+    with Store.open(small_disk / "s") as store:
+        for turn in range(8):
+            insert(store, "actuals", readings(6, 1_000, first=10 * turn))
+        insert(store, "metrics", [{"run_id": f"r{turn}", "name": "m", "value": float(turn)} for turn in range(200)])
+        before = store.table("actuals"), store.table("metrics")
+        filler = fill(small_disk, leave=8 << 10)
+        with pytest.raises(NoSpace) as caught:
+            store.upkeep(grace=timedelta(0))
+        assert caught.value.hint
+        assert (store.table("actuals"), store.table("metrics")) == before
+        assert temporary(store.path) == []
+        filler.unlink()
+        assert store.upkeep(grace=timedelta(0)).flushed == {"metrics": 200}
+        assert (store.table("actuals"), store.table("metrics")) == before
+        assert store.verify().ok
+
+
+def test_however_little_room_there_is_what_is_acknowledged_is_stored(small_disk: Path) -> None:
+    acknowledged = [0.0]
+    with Store.open(small_disk / "s") as store:
+        insert(store, "actuals", [reading("a", 0, 0.0)])
+    for turn in range(1, 30):  # each opening, commit and close with 4 kB more, the checkpoint among them
+        filler = fill(small_disk, leave=4_096 * turn)
+        with suppress(NoSpace), Store.open(small_disk / "s") as store:
+            insert(store, "actuals", [reading("a", turn, float(turn))])
+            acknowledged.append(float(turn))
+        filler.unlink()
+        with Store.open(small_disk / "s") as store:
+            assert values(store) == acknowledged
+    assert 1 < len(acknowledged) < 30
+    with Store.open(small_disk / "s") as store:
         assert store.verify().ok
 
 
