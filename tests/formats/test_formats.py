@@ -96,7 +96,8 @@ def test_a_commit_that_a_kept_store_has_is_not_done_twice(copy: Path, expected: 
 def test_a_kept_store_is_backed_up_as_it_is(copy: Path, expected: dict[str, Any], tmp_path: Path) -> None:
     with Store.open(copy, create=False, read_only=True) as store:
         store.backup(tmp_path / "backup")
-    assert json.loads(json.dumps(answers(tmp_path / "backup", tmp_path / "scratch")))["views"] == expected["views"]
+    views = json.loads(json.dumps(answers(tmp_path / "backup", tmp_path / "scratch")))["views"]
+    assert {name: views[name] for name in expected["views"]} == expected["views"]  # later ones may have been added
 
 
 @pytest.mark.parametrize("read_only", [True, False])
