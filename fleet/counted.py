@@ -103,16 +103,47 @@ class Counted:
         >>> history.since(2, 4).first
         14
         """
-        cut = (place - self.first) % season if season > 1 else 0
+        return self._without((place - self.first) % season if season > 1 else 0)
+
+    def newest(self, steps: int) -> Counted:
+        """The same with no more than so many steps of history."""
+        return self._without(max(0, self.steps - steps))
+
+    def back_to(self, place: int, season: int) -> Counted:
+        """The same begun at an earlier place, with its first season as often as it takes.
+
+        For a fitted model that goes on counting from a place that the fresh history does not reach back to.
+        """
+        lacking = self.first - place
+        if lacking <= 0:
+            return self
+        before = np.arange(-lacking, 0) % min(season, self.steps)
+        columns = {name: np.concatenate([column[before], column]) for name, column in self.columns.items()}
+        values = np.concatenate([self.values[before], self.values])
+        return replace(self, values=values, first=place, columns=columns)
+
+    def index(self, *, ahead: bool = False) -> pd.RangeIndex:
+        """The places of the history, or of the steps after it."""
+        end = self.first + self.steps
+        return pd.RangeIndex(end, end + self.farthest) if ahead else pd.RangeIndex(self.first, end)
+
+    def series(self) -> pd.Series[float]:
+        """The history by place."""
+        return pd.Series(self.values, index=self.index(), name="y")
+
+    def beside(self, *, ahead: bool = False) -> pd.DataFrame | None:
+        """The columns of the history, or of the steps after it, by place; None without columns."""
+        table = self.future() if ahead else self.past()
+        return None if table is None else pd.DataFrame(table, index=self.index(ahead=ahead), columns=list(self.columns))
+
+    def _without(self, cut: int) -> Counted:
         if not cut:
             return self
         columns = {name: column[cut:] for name, column in self.columns.items()}
         return replace(self, values=self.values[cut:], first=self.first + cut, columns=columns)
 
 
-def counted(
-    y: pd.Series[float], X: pd.DataFrame | None, task: Task, wanted: Wanted, *, at_least: int = 1
-) -> Counted:
+def counted(y: pd.Series[float], X: pd.DataFrame | None, task: Task, wanted: Wanted, *, at_least: int = 1) -> Counted:
     """The history of a task, its covariates and its calendar, by steps.
 
     Args:
