@@ -44,6 +44,8 @@ ADAPTERS: dict[str, str] = {
     "sktime": "fleet.adapters.sktime:Sktime",
     "darts": "fleet.adapters.darts:Darts",
 }
+# Their libraries come with the extra `adapters`, and a fleet that names none of them does without.
+OPTIONAL = frozenset({"statsforecast", "mlforecast", "skforecast", "sktime", "darts"})
 # What another distribution offers in this group of entry points is an adapter too; one of ours cannot be replaced.
 GROUP = "tsfleet.adapters"
 _OF_AN_ADAPTER = ("library", "codec", "revision", "light", "uses_covariates", "fit", "load", "import_library")

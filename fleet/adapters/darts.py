@@ -48,7 +48,7 @@ class Darts:
         fresh: how a forecast comes to the fresh history.
     """
 
-    model: str
+    model: str = "LinearRegressionModel"
     params: dict[str, Any] = field(default_factory=dict)
     season: int | None = None
     draws: int = 200

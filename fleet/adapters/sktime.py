@@ -41,7 +41,7 @@ class Sktime:
         fresh: how a forecast comes to the fresh history.
     """
 
-    forecaster: str
+    forecaster: str = "sktime.forecasting.naive.NaiveForecaster"
     params: dict[str, Any] = field(default_factory=dict)
     season: int | None = None
     fresh: Literal["update", "refit"] = "update"

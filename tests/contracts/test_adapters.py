@@ -164,6 +164,15 @@ def test_quantiles_are_in_order_and_hold_about_what_they_say(name: str) -> None:
     assert list(fitted(name, with_x=True).predict(y, X, replace(task, quantiles=())).columns) == ["mean"]
 
 
+@everywhere
+def test_a_history_that_begins_later_than_the_learnt_one_serves_as_well(name: str) -> None:
+    """As a window of fixed length does that moves on from day to day; seven hours, so that no season begins with it."""
+    y, _, task = question(ISSUE)
+    whole, later = (fitted(name).predict(part, None, task) for part in (y, y[9 * 24 + 7 :]))
+    mean = checked(later, task, name)
+    assert np.abs(mean - whole["mean"]).mean() < 20 * RECIPES[name].loose
+
+
 DAYS = {"2024-03-31": 23, "2024-04-02": 24, "2024-10-27": 25}
 
 
