@@ -22,6 +22,8 @@ from fleet.outcome import Failed, attempt
 from fleet.task import Task
 
 _OURS = ("season_length", "alias", "prediction_intervals")
+_REGRESS = ("AutoARIMA", "ARIMA", "MSTL", "MFLES")
+_SEVERAL = ("MSTL", "AutoTBATS", "TBATS", "MFLES", "AutoMFLES")
 # What `forward` reads of `model_`, by the class that a model is of or derives from.
 _READ = {
     "AutoETS": ("m", "components", "par", "n_params"),
@@ -62,7 +64,7 @@ class StatsForecast:
 
     @property
     def uses_covariates(self) -> bool:
-        return self.model in ("AutoARIMA", "ARIMA", "AutoRegressive", "MSTL")
+        return self.model in _REGRESS
 
     def fit(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> StatsForecastFitted:
         model, seasons = self._model(task)
@@ -113,9 +115,6 @@ class StatsForecast:
         return self.made(seasons), seasons
 
 
-_SEVERAL = ("MSTL", "AutoTBATS", "TBATS", "MFLES", "AutoMFLES")
-
-
 @dataclass(frozen=True, kw_only=True)
 class StatsForecastFitted:
     """What a model of statsforecast learnt, as JSON can hold it."""
@@ -128,9 +127,11 @@ class StatsForecastFitted:
         wanted = Wanted(season=told["season"], covariates=tuple(told["covariates"]))
         longest = max(told["seasons"])
         history = counted(y, X, task, wanted, at_least=longest + 1)
+        # The states that `forward` begins with are those of the first step of the history it was fitted to.
         if history.steps > 2 * longest:
-            # The states that `forward` begins with are those of the first step of the history it was fitted to.
             history = history.since(told["first"], longest)
+        else:
+            history = history.back_to(history.first - (history.first - told["first"]) % longest, longest)
         model = self.adapter.made(told["seasons"])
         levels = sorted({_level(q) for q in task.quantiles if q != 0.5}) if told["intervals"] else []
         asked: dict[str, Any] = {"level": levels} if levels else {}
