@@ -73,7 +73,11 @@ class StatsForecast:
         history = counted(y, X, task, wanted, at_least=enough)
         with quiet():
             model.fit(history.values, history.past())
+            state = _state(model)
             intervals = not isinstance(attempt(model.predict, 1, _first_row(history), [80]), Failed)
+            if intervals and state is None:  # then `forecast` is asked, and of some it has none
+                few = history.values[-2 * max(seasons) - 1 :]
+                intervals = not isinstance(attempt(model.new().forecast, y=few, h=1, level=[80]), Failed)
         return StatsForecastFitted(
             adapter=self,
             learnt={
@@ -82,7 +86,7 @@ class StatsForecast:
                 "covariates": list(history.covariates),
                 "first": history.first,
                 "intervals": intervals,
-                "state": _state(model),
+                "state": state,
             },
         )
 

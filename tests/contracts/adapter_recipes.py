@@ -84,6 +84,12 @@ EXTRA = {
     "statsforecast_croston": Recipe(
         adapter="statsforecast", options={"model": "CrostonClassic"}, seasonal=False, needs=25
     ),
+    "statsforecast_level": Recipe(
+        adapter="statsforecast",
+        options={"model": "SimpleExponentialSmoothing", "params": {"alpha": 0.2}},
+        seasonal=False,
+        needs=25,
+    ),
     "mlforecast_lightgbm": Recipe(
         adapter="mlforecast", options={"params": SMALL_TREES}, covariates=True, needs=189, loose=0.2
     ),

@@ -126,7 +126,7 @@ def test_darts_gives_what_darts_gives() -> None:
         ("sktime", {"forecaster": "sktime.forecasting.theta.ThetaForecaster"}),
         ("sktime", {"forecaster": "sktime.forecasting.trend.STLForecaster"}),
         ("darts", {"model": "FourTheta"}),
-        ("darts", {"model": "ARIMA"}),
+        ("darts", {"model": "ARIMA", "params": {"p": 1, "q": 0}}),
     ],
 )
 def test_what_cannot_come_to_fresh_history_is_refused_when_it_is_fitted(name: str, options: dict[str, Any]) -> None:
