@@ -50,7 +50,7 @@ CODECS: dict[str, Codec] = {
         Codec(name="statsmodels-json"),
         Codec(name="statsforecast-json", lasting=False),
         Codec(name="regressor", lasting=False, partial=True),
-        Codec(name="settings", lasting=False, partial=True),
+        Codec(name="settings", partial=True),
         Codec(name="skops", lasting=False, partial=True),
         Codec(name="cloudpickle", lasting=False, code=True),
         Codec(name="source", code=True),

@@ -19,8 +19,8 @@ from fleet.forecaster import Adapter
 from fleet.registry import OPTIONAL, build
 from fleet.task import Task
 
-here = os.environ.get("TSFLEET_TEST_ADAPTERS") == "all" or all(find_spec(name) for name in OPTIONAL)
-pytestmark = pytest.mark.skipif(not here, reason="needs pip install -e '.[test,adapters]'")
+if os.environ.get("TSFLEET_TEST_ADAPTERS") != "all" and not all(find_spec(name) for name in OPTIONAL):
+    pytest.skip("needs pip install -e '.[test,adapters]'", allow_module_level=True)
 
 STEPS = 24
 TIMES = pd.date_range("2024-01-01", periods=600 + STEPS, freq="h", tz="UTC", unit="us")
