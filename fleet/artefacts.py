@@ -32,11 +32,13 @@ class Codec:
     Args:
         lasting: later releases of the library read it; else only the one that wrote it, by major and minor.
         code: opening it runs code, so it must be signed and the store trusted.
+        partial: it cannot keep every model of its adapter, which is known when one is to be kept.
     """
 
     name: str
     lasting: bool = True
     code: bool = False
+    partial: bool = False
 
 
 CODECS: dict[str, Codec] = {
@@ -46,7 +48,10 @@ CODECS: dict[str, Codec] = {
         Codec(name="own"),
         Codec(name="lightgbm-text"),
         Codec(name="statsmodels-json"),
-        Codec(name="skops", lasting=False),
+        Codec(name="statsforecast-json", lasting=False),
+        Codec(name="regressor", lasting=False, partial=True),
+        Codec(name="settings", partial=True),
+        Codec(name="skops", lasting=False, partial=True),
         Codec(name="cloudpickle", lasting=False, code=True),
         Codec(name="source", code=True),
     )

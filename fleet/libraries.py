@@ -6,6 +6,7 @@ import platform
 import re
 import sys
 from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
 
@@ -48,6 +49,39 @@ def distribution_of(module: str) -> str:
 def _distributions() -> dict[str, str]:
     """By module the distribution that brings it."""
     return {module: names[0] for module, names in metadata.packages_distributions().items()}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plugged:
+    """What an installed distribution offers under a name.
+
+    Args:
+        place: of it, as ``module:Name``.
+        distributions: that offer it; a name that two offer is of neither.
+    """
+
+    place: str
+    distributions: tuple[str, ...]
+
+
+def plugged(group: str) -> dict[str, Plugged]:
+    """What installed distributions offer in a group of entry points, by name.
+
+    >>> plugged("a.group.of.nobody")
+    {}
+    """
+    return _plugged(group, tuple(sys.path))
+
+
+@cache
+def _plugged(group: str, path: tuple[str, ...]) -> dict[str, Plugged]:  # noqa: ARG001  what is installed depends on it
+    found: dict[str, Plugged] = {}
+    for point in metadata.entry_points(group=group):
+        name = point.dist.name if point.dist else "?"
+        others = found[point.name].distributions if point.name in found else ()
+        if name not in others:
+            found[point.name] = Plugged(place=point.value.replace(" ", ""), distributions=(*others, name))
+    return found
 
 
 def release(version: str) -> tuple[int, int]:

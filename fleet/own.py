@@ -332,7 +332,7 @@ def check_keepable(forecaster: Forecaster, fitted: Fitted, y: pd.Series[float], 
         Unsaveable, Untrusted: as `kept` would.
     """
     model, bare = undressed(forecaster, fitted)
-    if not _has_form(model, bare) or codec_of(model) == "skops":  # which knows only when it is asked
+    if not _has_form(model, bare) or artefacts.CODECS[codec_of(model)].partial:
         kept(forecaster, fitted, y, no_pickles)
 
 

@@ -1,6 +1,7 @@
 """From an adapter's name and a recipe's options to a forecaster, and to the hash that is the recipe's identity.
 
-Adapters are named here and imported when asked for; their libraries later still. A user's own model is named
+Adapters are named here, or by an installed distribution in the entry points of `GROUP`, and imported when asked for;
+their libraries later still. A user's own model is named
 ``module:Name``: a class whose fields or arguments are the options, or a plain function ``f(y, X, task)``. Where its
 module lies beside fleet.toml it is run from the text of a package, which is what the hash speaks of.
 """
@@ -37,7 +38,17 @@ ADAPTERS: dict[str, str] = {
     "statsmodels": "fleet.adapters.statsmodels:Statsmodels",
     "lightgbm": "fleet.adapters.lightgbm:LightGBM",
     "sklearn": "fleet.adapters.sklearn:Sklearn",
+    "statsforecast": "fleet.adapters.statsforecast:StatsForecast",
+    "mlforecast": "fleet.adapters.mlforecast:MLForecast",
+    "skforecast": "fleet.adapters.skforecast:Skforecast",
+    "sktime": "fleet.adapters.sktime:Sktime",
+    "darts": "fleet.adapters.darts:Darts",
 }
+# Their libraries come with the extra `adapters`, and a fleet that names none of them does without.
+OPTIONAL = frozenset({"statsforecast", "mlforecast", "skforecast", "sktime", "darts"})
+# What another distribution offers in this group of entry points is an adapter too; one of ours cannot be replaced.
+GROUP = "tsfleet.adapters"
+_OF_AN_ADAPTER = ("library", "codec", "revision", "light", "uses_covariates", "fit", "load", "import_library")
 
 
 def build(adapter: str, options: Mapping[str, object], package: Package | None = None) -> Forecaster:
@@ -88,7 +99,34 @@ def adapter_of(thing: object) -> str | None:
     ('naive', None)
     """
     place = f"{type(thing).__module__}:{type(thing).__qualname__}"
-    return next((name for name, home in ADAPTERS.items() if home == place), None)
+    return next((name for name, home in adapters().items() if home == place), None)
+
+
+def adapters() -> dict[str, str]:
+    """Where each adapter is that can be used here, by its name: those of other distributions, and ours.
+
+    >>> adapters()["naive"]
+    'fleet.adapters.naive:Naive'
+    """
+    return {**{name: found.place for name, found in libraries.plugged(GROUP).items()}, **ADAPTERS}
+
+
+def place_of(adapter: str) -> str:
+    """Where an adapter is, as ``module:Name``; a user's own model is where it says.
+
+    Raises:
+        ConfigInvalid: there is none of this name, or two distributions offer one.
+    """
+    if ":" in adapter or adapter in ADAPTERS:
+        return ADAPTERS.get(adapter, adapter)
+    found = libraries.plugged(GROUP).get(adapter)
+    if found is None:
+        raise ConfigInvalid(
+            f"{adapter}: unknown adapter{nearest(adapter, adapters())}", hint="your own is `module:Name`"
+        )
+    if len(found.distributions) > 1:
+        raise ConfigInvalid(f"{adapter}: {' and '.join(found.distributions)} both offer an adapter of this name")
+    return found.place
 
 
 def recipe_hash(
@@ -113,7 +151,7 @@ def recipe_hash(
     forecaster = build(adapter, options, package)
     if not isinstance(forecaster, Function) and dataclasses.is_dataclass(forecaster):
         options = {f.name: getattr(forecaster, f.name) for f in dataclasses.fields(forecaster)}
-    identity = {"adapter": ADAPTERS.get(adapter, adapter), "code": _code_of(adapter, kind, package), "options": options}
+    identity = {"adapter": place_of(adapter), "code": _code_of(adapter, kind, package), "options": options}
     for key, step in (("before", before), ("after", after)):
         if step is not None:
             identity[key] = [step, _code_of(step, named(step, package), package)]
@@ -196,15 +234,13 @@ def named(place: str, package: Package | None = None) -> Any:
         ModelBroken: its module does not run.
         AdapterMissing: something that the module imports is not installed.
     """
-    module, colon, name = ADAPTERS.get(place, place).partition(":")
-    if not colon:
-        raise ConfigInvalid(f"{place}: unknown adapter{nearest(place, ADAPTERS)}", hint="your own is `module:Name`")
+    module, _, name = place_of(place).partition(":")
     inside = package is not None and package.find(module) is not None
     try:
         with UserCode(place):
             home = package.load(module) if package is not None and inside else importlib.import_module(module)
     except ModuleNotFoundError as error:
-        mine = error.name == module.partition(".")[0]
+        mine = error.name == module.partition(".")[0] and ":" in place
         hint = f"is {module}.py beside fleet.toml?" if mine else f"pip install {error.name}"
         raise AdapterMissing(f"{place}: {error}", hint=hint) from error
     except SyntaxError as error:
@@ -212,10 +248,14 @@ def named(place: str, package: Package | None = None) -> Any:
     except (ImportError, OSError) as error:
         raise AdapterMissing(f"{place}: {error}", hint=f"mend what {module}.py imports") from error
     try:
-        return getattr(home, name)
+        found = getattr(home, name)
     except AttributeError as error:
         there = [key for key, value in vars(home).items() if callable(value) and not key.startswith("_")]
         raise ConfigInvalid(f"{place}: {module} has no attribute {name!r}{nearest(name, there)}") from error
+    lacking = [] if ":" in place else [part for part in _OF_AN_ADAPTER if not hasattr(found, part)]
+    if lacking or (":" not in place and not dataclasses.is_dataclass(found)):
+        raise ModelBroken(f"{place}: {module}:{name} is no adapter: it lacks {', '.join(lacking) or '@dataclass'}")
+    return found
 
 
 class UserCode:
@@ -271,7 +311,7 @@ def _validated(adapter: str, kind: type[Any], options: Mapping[str, object]) -> 
 
 def _code_of(place: str, kind: Any, package: Package | None) -> object:
     """What changes when the arithmetic does: our revision number, or the text that a user's model is made of."""
-    if place in ADAPTERS or kind.__module__.startswith("fleet.adapters."):
+    if ":" not in place or kind.__module__.startswith("fleet.adapters."):
         return kind.revision
     if package is not None and package.find(place.partition(":")[0]) is not None:
         return package.digest

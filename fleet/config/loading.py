@@ -25,7 +25,7 @@ from fleet.config.models import (
     TrainSection,
 )
 from fleet.config.resolving import OVERRIDABLE, Override, Resolver
-from fleet.errors import ConfigInvalid, MetricUnknown
+from fleet.errors import AdapterMissing, ConfigInvalid, MetricUnknown, ModelBroken
 
 FILE_NAME = "fleet.toml"
 _SECTIONS: dict[str, type[BaseModel]] = {
@@ -214,6 +214,8 @@ class _Reader:
                 continue
             try:
                 build(recipe.adapter, recipe.options)
+            except (AdapterMissing, ModelBroken):
+                continue  # of another distribution, and it does not load: that costs the recipe, not the fleet
             except ConfigInvalid as error:
                 raise self.refused(f"{place(['recipes', recipe.name])} {error.message}", hint=error.hint) from error
 

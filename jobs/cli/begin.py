@@ -122,19 +122,19 @@ def _register_row(config: FleetConfig, asset: str) -> Mapping[str, object]:
 
 
 def doctor(*, common: Common = COMMON) -> int:
-    """Check what is installed, which adapters can be loaded, and whether the fleet here opens.
+    """Check what is installed, which adapters can be loaded, and whether the fleet here can run.
 
-    An adapter whose library or system library is missing is shown with the line to type. Exit code 1 when something
-    needs attention.
+    An adapter whose library or system library is missing is shown with the line to type; each recipe of the fleet is
+    looked at, and the store is asked how it is. Exit code 1 when something in the configuration cannot run.
 
     For example:
 
     - `tsfleet doctor`
     - `tsfleet doctor --json`
     """
-    from jobs.cli.checks import adapter_rows, fleet_row, package_rows
+    from jobs.cli.checks import adapter_rows, fleet_rows, package_rows
 
-    rows: list[Row] = [*package_rows(), *adapter_rows(), fleet_row(common.config)]
+    rows: list[Row] = [*package_rows(), *adapter_rows(), *fleet_rows(common.config)]
     if common.json:
         print_json(rows)
     else:

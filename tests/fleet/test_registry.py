@@ -21,12 +21,13 @@ from fleet.forecaster import Adapter
 from fleet.recipes import recipe_of
 from fleet.registry import ADAPTERS, build, library_of, library_version, recipe_hash
 from fleet.task import Task
+from tests.contracts.adapter_recipes import EVERY, EXTRA
 
 
 @pytest.mark.parametrize(
     ("adapter", "options", "message"),
     [
-        ("seasnal_naive", {}, 'unknown adapter; did you mean "seasonal_naive"? accepted: lightgbm, mean'),
+        ("seasnal_naive", {}, 'unknown adapter; did you mean "seasonal_naive"? accepted: darts, lightgbm, mean'),
         ("seasonal_naive", {"saeson": 24}, 'saeson: unknown option; did you mean "season"? accepted: season'),
         ("naive", {"season": 24}, "season: unknown option; accepted: none"),
         ("seasonal_naive", {"season": "24"}, "season: Input should be a valid integer, got '24'"),
@@ -119,8 +120,8 @@ def test_any_regressor_counts_with_the_distribution_it_is_from() -> None:
 
 
 def test_every_adapter_is_kept_in_a_form_that_is_known() -> None:
-    for name in ADAPTERS:
-        made = build(name, {"model": "ets"} if name == "statsmodels" else {})
+    for recipe in EVERY.values():
+        made = build(recipe.adapter, recipe.options)
         assert isinstance(made, Adapter)
         assert not CODECS[made.codec].code
 
@@ -144,10 +145,12 @@ def test_an_adapter_between_functions_of_a_user_is_what_it_was(tmp_path: Path) -
 
 
 def test_adapters_are_built_without_their_libraries() -> None:
+    recipes = [(recipe.adapter, recipe.options) for recipe in EVERY.values()]
+    libraries = ["statsmodels", "lightgbm", "scipy", "sklearn", *{recipe.adapter for recipe in EXTRA.values()}]
     code = (
-        "import sys; from fleet.registry import build, ADAPTERS, recipe_hash\n"
-        "for name in ADAPTERS: recipe_hash(name, {'model': 'ets'} if name == 'statsmodels' else {})\n"
-        "heavy = [m for m in ('statsmodels', 'lightgbm', 'scipy', 'sklearn') if m in sys.modules]\n"
+        "import sys; from fleet.registry import recipe_hash\n"
+        f"for adapter, options in {recipes!r}: recipe_hash(adapter, options)\n"
+        f"heavy = [m for m in {libraries!r} if m in sys.modules]\n"
         "sys.exit(str(heavy) if heavy else 0)"
     )
     root = Path(__file__).resolve().parents[2]

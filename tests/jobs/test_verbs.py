@@ -158,6 +158,37 @@ def test_doctor_sees_adapters_and_the_fleet(typed: Typed) -> None:
     rows = {row["what"]: row for row in typed.json("doctor")}
     assert rows["adapter lightgbm"]["ok"]
     assert "small" in rows["fleet"]["found"]
+    assert rows["recipe week"]["found"].startswith("seasonal_naive: tsfleet")
+    assert "snapshot" in rows["store"]["found"]
+    assert "rows" in rows["store"]["found"]
+
+
+def test_doctor_makes_no_store(folder: Path, typed: Typed) -> None:
+    rows = {row["what"]: row for row in typed.json("doctor")}
+    assert rows["store"]["do"] == "tsfleet ingest"
+    assert not (folder / "small.store").exists()
+
+
+def test_doctor_ends_with_1_where_a_recipe_cannot_run(folder: Path, typed: Typed) -> None:
+    with (folder / "fleet.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[recipes.mine]\nadapter = "a_file_of_nobody:Model"\n')
+    rows = {row["what"]: row for row in typed.json("doctor", code=Exit.PARTLY)}
+    assert not rows["recipe mine"]["ok"]
+    assert "fleet.toml" in rows["recipe mine"]["do"]
+    assert rows["recipe day"]["ok"]
+
+
+def test_doctor_minds_a_missing_library_only_where_a_recipe_wants_it(
+    folder: Path, typed: Typed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "darts", None)
+    rows = {row["what"]: row for row in typed.json("doctor")}
+    assert rows["adapter darts"]["ok"]
+    assert rows["adapter darts"]["do"] == "pip install 'tsfleet[adapters]'"
+    with (folder / "fleet.toml").open("a", encoding="utf-8") as file:
+        file.write('\n[recipes.other]\nadapter = "darts"\n')
+    rows = {row["what"]: row for row in typed.json("doctor", code=Exit.PARTLY)}
+    assert rows["recipe other"]["do"] == "pip install 'tsfleet[adapters]'"
 
 
 def test_doctor_says_what_is_wrong_with_the_fleet_here(folder: Path, typed: Typed) -> None:

@@ -16,9 +16,9 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 
-from fleet.adapters.statsmodels.covariates import known_ahead, regressors
 from fleet.alignment import align
 from fleet.errors import FitFailed, TooShort
+from fleet.regressors import known_ahead, regressors
 from fleet.task import FloatArray, Task
 
 MODEL = (
