@@ -6,7 +6,7 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -89,6 +89,8 @@ def _forecast(
     snapshot, product = driver.store.snapshot(), people.product
     issues = issue_times(snapshot, people, issue_time, driver.clock.now())
     there = set() if reissue or not issues else already_issued(snapshot, product, issues.values())
+    for line in _told(people, issues):
+        ledger.note(line)
     versions, recipes = _versions(driver, snapshot, people, issues)
     in_charge = snapshot.sql(IN_CHARGE, {"product": product}).rows()
     blamed = {**last_failures(snapshot, product), **{row["asset_id"]: TOO_NEW for row in in_charge}}
@@ -123,6 +125,16 @@ def _forecast(
     since = _needed_since(people, issues)
     for chunk, finished in driver.run(issue_chunk, snapshot, people, plan, recipes, lost, since):
         ledger.add(finished, _outcomes(product, chunk, finished, blamed))
+
+
+def _told(people: Population, issues: Mapping[str, int]) -> Iterator[str]:
+    """Which issue of a timetable is meant, since nobody typed it."""
+    found = {issues[m.asset_id] for m in people.members if people.settings[m.settings].timetable is not None}
+    if found:
+        first, last = (f"{from_micros(at):%Y-%m-%dT%H:%MZ}" for at in (min(found), max(found)))
+        yield f"{people.product}: issue of {first}" + (
+            f" to {last}, by the clock of each asset" if first != last else ""
+        )
 
 
 def _needed_since(people: Population, issues: Mapping[str, int]) -> datetime | None:

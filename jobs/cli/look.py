@@ -211,15 +211,19 @@ def runs(
     """
     with common.fleet(read_only=True) as fleet:
         rows = fleet.runs(select=which.select, where=which.where, status=status, recipe=recipe, kind=kind, limit=limit)
-    print_rows(rows if common.json else [_run(row) for row in rows], as_json=common.json, empty="no such run")
+    several = any(row["product"] != rows[0]["product"] for row in rows)
+    print_rows(
+        rows if common.json else [_run(row, several=several) for row in rows], as_json=common.json, empty="no such run"
+    )
     return Exit.OK
 
 
-def _run(row: Mapping[str, Any]) -> Row:
+def _run(row: Mapping[str, Any], *, several: bool) -> Row:
     error = (row["error"] or "").splitlines()
     return {
         "started": row["started_at"],
         "asset": row["asset_id"],
+        **({"product": row["product"]} if several else {}),
         "recipe": row["recipe"],
         "kind": row["kind"],
         "status": row["status"],
