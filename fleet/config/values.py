@@ -6,6 +6,7 @@ message says what is accepted; ``fleet.config.messages`` puts the file, the key 
 
 from __future__ import annotations
 
+import calendar
 import difflib
 import re
 from datetime import UTC, datetime, time, timedelta
@@ -163,17 +164,18 @@ def wall_times(value: Any) -> tuple[time, ...]:
 
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY_NAMES = {**{day: day for day in WEEKDAYS}, **{day.lower(): day.lower()[:3] for day in calendar.day_name}}
 
 
 def weekdays(value: Any) -> tuple[str, ...]:
     """Days of the week, Monday first.
 
-    >>> weekdays(["fri", "Mon"])
+    >>> weekdays(["Friday", "mon"])
     ('mon', 'fri')
     """
     given = [value] if isinstance(value, str) else value
-    names = {str(day).strip().lower()[:3] for day in given} if isinstance(given, list | tuple) else set()
-    if not names or not names <= {*WEEKDAYS}:
+    names = {_DAY_NAMES.get(str(day).strip().lower()) for day in given} if isinstance(given, list | tuple) else set()
+    if not names or None in names:
         raise wrong(f"expected days of the week; accepted: a list of {', '.join(WEEKDAYS)}")
     return tuple(day for day in WEEKDAYS if day in names)
 
