@@ -24,7 +24,7 @@ from fleet.config.models import (
     PromotionSection,
     TrainSection,
 )
-from fleet.config.steps import default_seasons, default_stride, is_multiple, mixed_window, steps_in
+from fleet.config.steps import default_seasons, default_stride, holds_step, is_multiple, mixed_window, steps_in
 from fleet.config.values import WEEKDAYS
 from fleet.errors import ConfigInvalid
 from fleet.timetable import Timetable
@@ -301,14 +301,14 @@ def timetable_of(rule: ProductSection) -> Timetable | None:
 
 
 def suited(rule: ProductSection, freq: str) -> bool:
-    """Whether a product means anything to an asset of this step: its days hold a step that is not over by the issue.
+    """Whether a product means anything to an asset of this step: what it is about holds a step.
 
-    >>> day = ProductSection(issue="11:30", target="tomorrow")
-    >>> suited(day, "15min"), suited(day, "1D"), suited(day, "1W")
-    (True, True, False)
+    >>> day, hours = ProductSection(issue="11:30", target="tomorrow"), ProductSection(horizon="6h")
+    >>> [(suited(day, freq), suited(hours, freq)) for freq in ("15min", "1D", "1W")]
+    [(True, True), (True, False), (False, False)]
     """
     if rule.target is None or rule.issue is None:
-        return True
+        return not isinstance(rule.horizon, str) or holds_step(rule.horizon, freq)
     length = step_seconds(freq)
     if is_calendar_step(freq) and (step_of(freq).months or length > (rule.days or 1) * 86_400):
         return False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from datetime import timedelta
+from fractions import Fraction
 
 _STEP_SECONDS = {"s": 1, "min": 60, "h": 3_600, "D": 86_400, "W": 604_800, "MS": 2_629_800, "QS": 7_889_400}
 _STEP_SECONDS["YS"] = 31_557_600
@@ -50,12 +51,23 @@ def steps_in(horizon: int | str, freq: str) -> int:
     >>> steps_in(24, "1D"), steps_in("36h", "15min"), steps_in("36h", "1D"), steps_in("1YS", "1MS")
     (24, 144, 2, 12)
     """
-    if isinstance(horizon, int):
-        return horizon
-    (count, unit), (size, step) = split_step(horizon), split_step(freq)
+    return horizon if isinstance(horizon, int) else math.ceil(_ratio(horizon, freq))
+
+
+def holds_step(length: str, freq: str) -> bool:
+    """Whether a length is a step or longer.
+
+    >>> holds_step("6h", "1h"), holds_step("6h", "1D"), holds_step("24h", "1D")
+    (True, False, True)
+    """
+    return _ratio(length, freq) >= 1
+
+
+def _ratio(length: str, freq: str) -> Fraction:
+    (count, unit), (size, step) = split_step(length), split_step(freq)
     if unit in _MONTHS and step in _MONTHS:
-        return math.ceil(count * _MONTHS[unit] / (size * _MONTHS[step]))
-    return math.ceil(count * _STEP_SECONDS[unit] / (size * _STEP_SECONDS[step]))
+        return Fraction(count * _MONTHS[unit], size * _MONTHS[step])
+    return Fraction(count * _STEP_SECONDS[unit], size * _STEP_SECONDS[step])
 
 
 def is_multiple(length: timedelta, freq: str) -> bool:

@@ -127,6 +127,10 @@ def test_an_asset_of_another_step_gets_what_suits_that_step() -> None:
         ('issue = "00:00"\ntarget = "today"', "1D", True),
         ('issue = "00:30"\ntarget = "today"', "1D", False),
         ('issue = "11:30"\nhorizon = 2', "1MS", True),
+        ('horizon = "6h"', "1h", True),
+        ('horizon = "6h"', "1D", False),
+        ('horizon = "30d"', "1MS", False),
+        ('horizon = "31d"', "1MS", True),
     ],
 )
 def test_a_product_without_a_step_of_the_asset_is_not_issued_for_it(product: str, freq: str, suits: bool) -> None:
