@@ -1,16 +1,11 @@
-"""Products all the way: each has its own clock, target, candidates, champion, forecasts and scores, on one asset.
-
-Three assets in Paris, of quarters of an hour, hours and days. A reading tells what the clock shows when it begins, so
-that a forecast which repeats the same local time of another day is right, and one that is an hour off is not.
-"""
+"""Products all the way: each has its own issues, candidates, champion, forecasts and scores, on one asset."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -19,201 +14,8 @@ import pytest
 from fleet import Fleet
 from fleet.errors import ConfigInvalid, NothingSelected
 from store.clock import FixedClock
+from tests.walks.paris import LATER, TZ, clock_readings, half_past_eleven
 from tests.walks.small import fleet_in, hourly
-
-TZ = "Europe/Paris"
-PARIS = ZoneInfo(TZ)
-FREQS = {"quarters": "15min", "hours": "1h", "days": "1D"}
-LATER = datetime(2025, 1, 1, tzinfo=UTC)
-#: The last local day of the data, the one before the day after the change, and how many hours it has.
-CHANGES = {"spring": ("2024-04-02", "2024-03-31", 23), "autumn": ("2024-10-29", "2024-10-27", 25)}
-
-CONFIG = """
-[fleet]
-timezone = "Europe/Paris"
-quantiles = [0.1, 0.9]
-
-[products.day_ahead]
-issue = "11:30"
-target = "tomorrow"
-
-[products.intraday]
-horizon = "6h"
-quantiles = []
-recipes = ["same_time"]
-
-[recipes.same_time]
-adapter = "seasonal_naive"
-
-[recipes.naive]
-adapter = "naive"
-
-[recipes.mean]
-adapter = "mean"
-
-[recipes.gbm]
-adapter = "lightgbm"
-rounds = 5
-
-[recipes.ridge]
-adapter = "sklearn"
-
-[recipes.holt_winters]
-adapter = "statsmodels"
-model = "holt_winters"
-params = { use_brute = false, trend = "none" }
-
-[recipes.theta]
-adapter = "statsmodels"
-model = "theta"
-
-[recipes.autoreg]
-adapter = "statsmodels"
-model = "autoreg"
-
-[train]
-workers = 1
-
-[backtest]
-origins = 4
-
-[overrides."asset=quarters".fleet]
-freq = "15min"
-
-[overrides."asset=days".fleet]
-freq = "1D"
-"""
-
-
-def clock_readings(stop_before: str, days: int = 22) -> pd.DataFrame:
-    """Readings that tell the hour and minute at which they begin, those of days the day of the week."""
-    stop = pd.Timestamp(stop_before, tz=TZ) + pd.DateOffset(days=1)
-    frames = []
-    for name, freq in FREQS.items():
-        begin = stop - pd.DateOffset(days=5 * days if freq == "1D" else days)
-        if freq == "1D":
-            local = pd.date_range(begin, stop, freq=freq, inclusive="left")
-        else:
-            local = pd.date_range(begin.tz_convert("UTC"), stop.tz_convert("UTC"), freq=freq, inclusive="left")
-            local = local.tz_convert(TZ)
-        y = local.day_of_week if freq == "1D" else local.hour * 100 + local.minute
-        stamps = local.tz_convert("UTC").as_unit("us")
-        frames.append(pd.DataFrame({"unique_id": name, "ds": stamps, "y": np.asarray(y, dtype=np.float64)}))
-    return pd.concat(frames, ignore_index=True)
-
-
-def half_past_eleven(day: pd.Timestamp) -> pd.Timestamp:
-    """When the product of a local day is issued."""
-    return pd.Timestamp(f"{day:%Y-%m-%d} 11:30", tz=TZ).tz_convert("UTC")
-
-
-@pytest.fixture(scope="module", params=sorted(CHANGES))
-def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fleet, str]]:
-    with fleet_in(tmp_path_factory.mktemp("paris") / "fleet", CONFIG, at=LATER) as fleet:
-        fleet.ingest(clock_readings(CHANGES[request.param][0]))
-        report = fleet.train(promote=True)
-        assert (report.ok, report.assets, report.products) == (5, 3, ("day_ahead", "intraday")), report.failures
-        yield fleet, request.param
-
-
-def judged(fleet: Fleet, product: str) -> Mapping[tuple[str, str, pd.Timestamp], pd.DataFrame]:
-    """By asset, recipe and issue the rows of a backtest, in order of time."""
-    asked = "select * from forecasts where role = 'backtest' and product = $product order by valid_time"
-    frame = fleet.store.sql(asked, {"product": product}).df()
-    return dict(iter(frame.groupby(["asset_id", "recipe", "issue_time"])))
-
-
-# -- both changes of the clock -------------------------------------------------------------------------------------
-
-
-def test_every_adapter_answers_on_the_grid_of_the_delivery_day(trained: tuple[Fleet, str]) -> None:
-    """Four days, one of 23 or 25 hours among them; issued at 11:30 of the day before."""
-    fleet, season = trained
-    last, _, _ = CHANGES[season]
-    found = judged(fleet, "day_ahead")
-    recipes = set(fleet.config.recipes)
-    assert len(recipes) == 8
-    for asset, freq in FREQS.items():
-        for day in pd.date_range(end=last, periods=4, freq="D"):
-            begin = day.tz_localize(TZ)
-            issue = half_past_eleven(begin - pd.DateOffset(days=1))
-            stop = begin + pd.DateOffset(days=1)
-            step = "D" if freq == "1D" else freq
-            expected = pd.date_range(begin.tz_convert("UTC"), stop.tz_convert("UTC"), freq=step, inclusive="left")
-            expected = expected[:1] if freq == "1D" else expected
-            for recipe in recipes:
-                rows = found[asset, recipe, issue]
-                assert rows["valid_time"].tolist() == expected.tolist(), (asset, recipe)
-                assert rows["step"].tolist() == list(range(1, len(expected) + 1))
-    assert len(found) == 3 * 4 * len(recipes)
-
-
-def test_the_changed_day_has_its_own_number_of_steps(trained: tuple[Fleet, str]) -> None:
-    fleet, season = trained
-    _, changed, hours = CHANGES[season]
-    sizes = {
-        asset: {len(rows) for (one, _, issue), rows in judged(fleet, "day_ahead").items() if one == asset and
-                (issue.tz_convert(TZ) + pd.DateOffset(days=1)).date() == pd.Timestamp(changed).date()}
-        for asset in FREQS
-    }  # fmt: skip
-    assert sizes == {"quarters": {4 * hours}, "hours": {hours}, "days": {1}}
-
-
-def test_the_seasonal_naive_keeps_the_local_hour_over_the_change(trained: tuple[Fleet, str]) -> None:
-    """What repeats an hour that the day before skipped gets the first instant after the gap, which showed 03:00."""
-    fleet, season = trained
-    _, changed, _ = CHANGES[season]
-    skipped = 0
-    for product in ("day_ahead", "intraday"):
-        for (asset, recipe, _), rows in judged(fleet, product).items():
-            if recipe != "same_time":
-                continue
-            local = [at.to_pydatetime().astimezone(PARIS) for at in rows["valid_time"]]
-            shown = [float(at.weekday() if asset == "days" else at.hour * 100 + at.minute) for at in local]
-            for at, expected, mean in zip(local, shown, rows["mean"], strict=True):
-                after_gap = season == "spring" and at.hour == 2 and f"{at - timedelta(days=1):%Y-%m-%d}" == changed
-                skipped += after_gap
-                assert mean == (300.0 if after_gap and asset != "days" else expected), (asset, product, at)
-    assert skipped == (5 if season == "spring" else 0)
-
-
-def test_a_rolling_product_begins_where_the_data_end_and_reaches_as_far_for_every_step_it_holds(
-    trained: tuple[Fleet, str],
-) -> None:
-    fleet, _ = trained
-    sizes = {
-        asset: {len(rows) for (one, _, _), rows in judged(fleet, "intraday").items() if one == asset} for asset in FREQS
-    }
-    assert sizes == {"quarters": {24}, "hours": {6}, "days": set()}
-    for (_, _, issue), rows in judged(fleet, "intraday").items():
-        assert rows["valid_time"].iloc[0] == issue
-        assert "q10" not in rows or rows["q10"].isna().all()
-
-
-def test_issuing_all_products_at_once_and_again_changes_nothing(trained: tuple[Fleet, str]) -> None:
-    fleet, season = trained
-    last = pd.Timestamp(CHANGES[season][0], tz=TZ)
-    report = fleet.forecast()
-    assert (report.ok, report.failed, report.fell_back) == (5, 0, 0), report.failures
-    rows = fleet.store.sql(
-        "select asset_id, product, issue_time, count(*) as n, min(valid_time) as first, min(step) as step "
-        "from published group by all"
-    ).rows()
-    end = (last + pd.DateOffset(days=1)).tz_convert("UTC")
-    due = half_past_eleven(last + pd.DateOffset(days=1))
-    assert {(row["asset_id"], row["product"]): (row["issue_time"], row["first"], row["n"]) for row in rows} == {
-        ("quarters", "day_ahead"): (due, (last + pd.DateOffset(days=2)).tz_convert("UTC"), 96),
-        ("hours", "day_ahead"): (due, (last + pd.DateOffset(days=2)).tz_convert("UTC"), 24),
-        ("days", "day_ahead"): (due, (last + pd.DateOffset(days=2)).tz_convert("UTC"), 1),
-        ("quarters", "intraday"): (end, end, 24),
-        ("hours", "intraday"): (end, end, 6),
-    }
-    head = fleet.store.head()
-    again = fleet.forecast()
-    assert (again.skipped, again.rows) == (5, {})
-    assert fleet.train(promote=True).rows == {}
-    assert fleet.store.head() == head
-
 
 # -- what a model is shown -----------------------------------------------------------------------------------------
 
@@ -230,7 +32,7 @@ class Spy:
     log: str
 
     def fit(self, y, X, task):
-        self.note("fit", y, task)
+        self.note("fit", y, X, task)
         return self
 
     def load(self, blob):
@@ -240,14 +42,25 @@ class Spy:
         return b"nothing"
 
     def predict(self, y, X, task):
-        self.note("predict", y, task)
+        self.note("predict", y, X, task)
         return task.frame(np.zeros(task.horizon))
 
-    def note(self, act, y, task):
+    def note(self, act, y, X, task):
         seen = {"act": act, "last": y.index[-1].isoformat(), "first": task.target[0].isoformat(), "n": task.horizon}
+        seen["newest"] = float(np.nanmax(X["temp"])) if X is not None else None
+        seen["ahead"] = int(np.isfinite(X["temp"][task.target]).sum()) if X is not None else None
         with open(self.log, "a") as log:
             log.write(json.dumps(seen) + "\\n")
 '''
+
+
+def vintages() -> pd.DataFrame:
+    """A weather forecast every six hours for the next three days; its value is when it was issued, in hours of 1970."""
+    frames = []
+    for issued in pd.date_range("2024-03-08", "2024-04-06", freq="6h", tz="UTC", unit="us"):
+        stamps = pd.date_range(issued, periods=72, freq="h", unit="us")
+        frames.append(pd.DataFrame({"ds": stamps, "issued": issued, "temp": issued.timestamp() / 3600}))
+    return pd.concat(frames, ignore_index=True)
 
 
 def shown(folder: Path, delay: str, clock: datetime = LATER) -> pd.DataFrame:
@@ -256,12 +69,18 @@ def shown(folder: Path, delay: str, clock: datetime = LATER) -> pd.DataFrame:
     folder.mkdir()
     frame = clock_readings("2024-03-31").query("unique_id == 'hours'")
     frame.to_parquet(folder / "readings.parquet")
+    vintages().to_parquet(folder / "weather.parquet")
     text = f"""
 [fleet]
 timezone = "Europe/Paris"
 [data]
 path = "readings.parquet"
 delay = "{delay}"
+[[covariates]]
+path = "weather.parquet"
+columns = ["temp"]
+known = "future"
+available_at = "issued"
 [products.day_ahead]
 issue = "11:30"
 target = "tomorrow"
@@ -297,6 +116,10 @@ def test_nothing_after_the_issue_is_seen_and_the_gap_is_the_same_at_fit_and_pred
     # The last issue is that of the day after the data; what lies between is not there yet.
     end = pd.Timestamp("2024-04-01", tz=TZ).tz_convert("UTC") - pd.Timedelta("1h")
     assert [at.tz_convert("UTC") for at in last] == [min(at, end) for at in known]
+    # Of the weather the vintage of 06:00 in UTC is the newest at half past nine or ten, and it covers the target.
+    newest = [at.floor("6h").timestamp() / 3600 for at in issues]
+    assert seen["newest"].tolist() == newest
+    assert seen["ahead"].tolist() == seen["n"].tolist()
     fits = seen[seen["act"] == "fit"]
     assert len(fits) == 6
     assert sorted(set(seen["n"])) == [23, 24]
@@ -310,6 +133,19 @@ def test_the_model_is_trained_as_of_the_last_issue(tmp_path: Path) -> None:
     fit = seen[seen["act"] == "fit"].iloc[-1]
     assert fit["first"] == pd.Timestamp("2024-04-01", tz=TZ)
     assert fit["last"] == pd.Timestamp("2024-03-31 10:00", tz=TZ)
+
+
+def test_a_champion_is_stale_by_the_last_issue_and_not_by_readings_that_no_issue_has_seen(tmp_path: Path) -> None:
+    """Issued on Mondays alone, the newest fit that there can be is up to a week behind the readings."""
+    mondays = DUE.replace('target = "tomorrow"', 'target = "tomorrow"\nweekdays = ["mon"]').replace("horizon = 3\n", "")
+    stale_after = mondays.replace("workers = 1", 'workers = 1\nstale_after = "5d"')
+    with fleet_in(tmp_path / "fleet", stale_after, at=LATER) as fleet:
+        readings = clock_readings("2024-06-17", days=80).query("unique_id == 'hours'")
+        fleet.ingest(readings[readings["ds"] < pd.Timestamp("2024-06-16T12:00Z")])
+        fleet.train(promote=True)
+        assert fleet.status()["stale"] == 0
+        fleet.ingest(readings)
+        assert fleet.status()["stale"] == 1
 
 
 # -- which issue is due --------------------------------------------------------------------------------------------
