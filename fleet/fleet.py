@@ -246,12 +246,12 @@ class Fleet(Looking):
                 return forecast(driver, products, ledger, issue_time=issue_time, reissue=again)
 
     def score(self, *, progress: Show | None = None, job: str = "py:score") -> Report:
-        """Score live forecasts whose actuals arrived or changed."""
+        """Score live forecasts of all products whose actuals arrived or changed; one outcome for each asset."""
         from fleet.scoring import score
 
         people = self.population()
         with self._driver(job, 1, progress) as driver, self._ledger(driver, [people]) as ledger:
-            return score(driver, people, ledger)
+            return replace(score(driver, people, ledger), products=self.config.product_names)
 
     def promote(
         self,

@@ -142,6 +142,12 @@ class Plots:
         self._snapshot, self._config, self._only = snapshot, config, only
         self._product = product or config.product_names[0]
 
+    def of(self, product: str) -> Plots:
+        """The same figures of another product."""
+        if product not in self._config.product_names:
+            raise ConfigInvalid(f"there is no product {product!r}{nearest(product, self._config.product_names)}")
+        return Plots(self._snapshot, self._config, self._only, product)
+
     def __repr__(self) -> str:
         whose = ", ".join(self._only) if self._only is not None else f"fleet {self._config.fleet.name}"
         return f"Plots of {whose}: errors(), calibration(), extremes()"

@@ -161,34 +161,24 @@ class Resolver:
     def _resolved(self, found: tuple[int, ...], facts: Mapping[str, object], product: str) -> AssetConfig:
         merged, rules = self._merged(found, facts), self._rules(found)
         raw = {name: {key: value for key, (value, _) in keys.items()} for name, keys in merged.items()}
-        suits = _Suits(merged, other_step=self._other_step(merged))
-        if suits.drop("fleet", "seasons"):
+        other_step = self._other_step(merged)
+        if other_step and merged["fleet"].get("seasons", (None, ""))[1] == "[fleet]":
             # Seasons are counted in steps: those of [fleet] mean nothing to an asset with another step.
             del raw["fleet"]["seasons"]
-        try:
-            fleet = FleetSection.model_validate(raw["fleet"])
-        except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            # The file was checked when it was read; what is left to be wrong came with the register.
-            raise ConfigInvalid(f'register: {first["loc"][0]} = "{first["input"]}": {first["msg"]}') from error
-        rule = rules[product]
+        fleet, rule = _fleet_section(raw["fleet"]), rules[product]
         own = {key: getattr(rule, key) for key in PRODUCT_SAYS if getattr(rule, key) is not None}
         for key, value in own.items():
             raw[PRODUCT_SAYS[key]][key] = value
         train = TrainSection.model_validate(raw["train"])
-        backtest = BacktestSection.model_validate(raw["backtest"])
-        promotion = PromotionSection.model_validate(raw["promotion"])
-        steps = steps_in(rule.horizon or fleet.horizon, fleet.freq)
-        stride, said = backtest.stride, "stride" in own
-        if stride is not None and not said and suits.drop("backtest", "stride") and not is_multiple(stride, fleet.freq):
-            stride = None
-        if stride is None and rule.issue is None:
-            stride = default_stride(fleet.freq, steps)
-        if "window" not in raw["train"] and suits.other_step and (window := mixed_window(fleet.freq)):
+        if other_step and "window" not in raw["train"] and (window := mixed_window(fleet.freq)):
             train = train.model_copy(update={"window": window})
-        points = backtest.origins * (steps if rule.target is None else steps_in(f"{rule.days or 1}D", fleet.freq))
-        if "min_points" not in raw["promotion"] and (suits.other_step or product != DEFAULT):
-            promotion = promotion.model_copy(update={"min_points": min(promotion.min_points, points)})
+        steps = steps_in(rule.horizon or fleet.horizon, fleet.freq)
+        foreign = other_step and "stride" not in own and merged["backtest"].get("stride", (None, ""))[1] == "[backtest]"
+        backtest = _backtest_section(raw["backtest"], rule, fleet.freq, steps, foreign=foreign)
+        promotion = PromotionSection.model_validate(raw["promotion"])
+        if "min_points" not in raw["promotion"] and (other_step or product != DEFAULT):
+            most = backtest.origins * (steps if rule.target is None else steps_in(f"{rule.days or 1}D", fleet.freq))
+            promotion = promotion.model_copy(update={"min_points": min(promotion.min_points, most)})
         wanted = self.names if fleet.products is None else fleet.products
         return AssetConfig(
             asset_id="",
@@ -200,7 +190,7 @@ class Resolver:
             seed=fleet.seed,
             recipes=(*(self.recipes if train.recipes is None else train.recipes), *self.added),
             train=train,
-            backtest=backtest.model_copy(update={"stride": stride}),
+            backtest=backtest,
             promotion=promotion,
             product=product,
             products=tuple(name for name in wanted if suited(rules[name], fleet.freq)),
@@ -271,21 +261,30 @@ class Resolver:
         return origins
 
 
-@dataclass(frozen=True, slots=True)
-class _Suits:
-    """What of a fleet's settings is no good for an asset of another step.
+def _fleet_section(raw: Mapping[str, object]) -> FleetSection:
+    try:
+        return FleetSection.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        # The file was checked when it was read; what is left to be wrong came with the register.
+        raise ConfigInvalid(f'register: {first["loc"][0]} = "{first["input"]}": {first["msg"]}') from error
+
+
+def _backtest_section(
+    raw: Mapping[str, object], rule: ProductSection, freq: str, steps: int, *, foreign: bool
+) -> BacktestSection:
+    """How a product is judged, the stride decided.
 
     Args:
-        merged: by section and key the value and where it stands.
-        other_step: whether the asset's step is another than [fleet] names.
+        foreign: the stride was written with another step in mind, and holds only where this one fits into it.
     """
-
-    merged: Mapping[str, Mapping[str, tuple[object, str]]]
-    other_step: bool
-
-    def drop(self, section: str, key: str) -> bool:
-        """Whether the asset has a value that was written with another step in mind."""
-        return self.other_step and self.merged[section].get(key, (None, ""))[1] == f"[{section}]"
+    section = BacktestSection.model_validate(raw)
+    stride = section.stride
+    if foreign and stride is not None and not is_multiple(stride, freq):
+        stride = None
+    if stride is None and rule.issue is None:
+        stride = default_stride(freq, steps)
+    return section.model_copy(update={"stride": stride})
 
 
 def timetable_of(rule: ProductSection) -> Timetable | None:

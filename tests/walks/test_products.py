@@ -278,6 +278,8 @@ def test_two_products_of_an_asset_have_different_champions(apart: Fleet) -> None
     assert apart.worst(product="day_ahead")[0]["recipe"] == "day"
     assert apart["a"].champion == "last"
     assert apart["a"].of("day_ahead").champion == "day"
+    figures = [plots.errors(metric="mae").to_json() for plots in (apart.plots, apart.plots.of("day_ahead"))]
+    assert figures[0] != figures[1]
 
 
 def test_leads_count_from_the_issue_also_where_the_target_begins_later(apart: Fleet) -> None:
@@ -321,7 +323,7 @@ def test_a_score_is_kept_for_each_product(apart: Fleet) -> None:
     apart.forecast()
     times = pd.date_range("2024-03-21", periods=48, freq="h", tz="UTC", unit="us")
     apart.ingest(pd.DataFrame({"unique_id": "a", "ds": times, "y": 1.0}))
-    apart.score()
+    assert apart.score().products == ("default", "day_ahead")
     rows = apart.store.sql(
         "select product, sum(n) as n from scores where role = 'champion' group by 1 order by 1"
     ).rows()
