@@ -15,11 +15,12 @@ import numpy as np
 from fleet import cards, questions
 from fleet.comparison import ROLES, Role
 from fleet.config import AssetConfig, FleetConfig
-from fleet.errors import AssetUnknown, ForecastMissing
+from fleet.errors import AssetUnknown, ConfigInvalid, ForecastMissing
 from fleet.frames import interval_end
 from fleet.html import Html
 from fleet.metrics import parse
 from fleet.questions.moments import length, moment, week_or_steps
+from fleet.registry import nearest
 from fleet.zones import DAY, zone_of
 from store.clock import from_micros, to_micros
 from store.errors import InvalidId, TsfleetError
@@ -47,10 +48,18 @@ class Asset:
     Args:
         store, config: of its fleet.
         asset_id: one that the register knows.
+        product: whose champion and forecasts it shows; None is the first of the fleet.
     """
 
-    def __init__(self, store: Store, config: FleetConfig, asset_id: str) -> None:
+    def __init__(self, store: Store, config: FleetConfig, asset_id: str, product: str | None = None) -> None:
         self._store, self._config, self.id = store, config, asset_id
+        self._product = product or config.product_names[0]
+
+    def of(self, product: str) -> Asset:
+        """The same asset, seen by another product: its champion, its forecasts, its figures."""
+        if product not in self._config.product_names:
+            raise ConfigInvalid(f"there is no product {product!r}{nearest(product, self._config.product_names)}")
+        return Asset(self._store, self._config, self.id, product)
 
     def __repr__(self) -> str:
         return f"Asset({self.id!r} of fleet {self._config.fleet.name!r})"
@@ -79,7 +88,7 @@ class Asset:
         """Its further figures: ``plots.errors()``, ``plots.calibration()``."""
         from fleet.plots import Plots
 
-        return Plots(self._store.snapshot, self._config, (self.id,))
+        return Plots(self._store.snapshot, self._config, (self.id,), self._product)
 
     def actuals(self, since: Moment | None = None, until: Moment | None = None) -> Result:
         """Its readings, the newest revision of each.
@@ -171,10 +180,10 @@ class Asset:
         rows = snapshot.table("assets", assets=[self.id]).to_pylist()
         if not rows:
             raise AssetUnknown(f"the store knows no asset {self.id!r} any more")
-        return self._config.for_asset(self.id, rows[0])
+        return self._config.for_asset(self.id, rows[0], self._product)
 
     def _champion(self, snapshot: Snapshot) -> dict[str, Any] | None:
-        rows = snapshot.table("champions", assets=[self.id], where={"product": "default"}).to_pylist()
+        rows = snapshot.table("champions", assets=[self.id], where={"product": self._product}).to_pylist()
         return rows[0] if rows and rows[0]["recipe"] is not None else None
 
     def _rows(
@@ -218,15 +227,27 @@ class Asset:
     ) -> questions.Curve | None:
         """The forecast that is meant: what was issued, else the newest judgement of the recipe in charge."""
         if role != "backtest":
-            at = questions.newest_issue(snapshot, self.id, role="live", recipe=recipe) if issue is None else issue
-            curve = None if at is None else questions.forecast_of(snapshot, self.id, at, role="live", recipe=recipe)
+            at = (
+                questions.newest_issue(snapshot, self.id, role="live", recipe=recipe, product=self._product)
+                if issue is None
+                else issue
+            )
+            curve = (
+                None
+                if at is None
+                else questions.forecast_of(snapshot, self.id, at, role="live", recipe=recipe, product=self._product)
+            )
             if curve is not None or role == "live":
                 return curve
         champion = self._champion(snapshot)
         name = recipe or (champion["recipe"] if champion else None)
         if issue is None:
-            issue = questions.newest_issue(snapshot, self.id, role="backtest", recipe=name)
-        return None if issue is None else questions.backtested(snapshot, config, recipe=name, issue=issue)
+            issue = questions.newest_issue(snapshot, self.id, role="backtest", recipe=name, product=self._product)
+        return (
+            None
+            if issue is None
+            else questions.backtested(snapshot, config, recipe=name, issue=issue, product=self._product)
+        )
 
     def _no_such(
         self, snapshot: Snapshot, wanted: int | None, recipe: str | None, role: Role | None
@@ -237,7 +258,9 @@ class Asset:
         near = [
             found
             for kind in (("live", "backtest") if role is None else (role,))
-            for found in [questions.nearest_issue(snapshot, self.id, wanted or 0, role=kind, recipe=recipe)]
+            for found in [
+                questions.nearest_issue(snapshot, self.id, wanted or 0, role=kind, recipe=recipe, product=self._product)
+            ]
             if found is not None
         ]
         best = min(near, key=lambda found: abs(found - (wanted or 0)), default=None)
@@ -250,7 +273,7 @@ class Asset:
         champion = self._champion(snapshot)
         if champion is not None:
             decided = snapshot.table(
-                "decisions", assets=[self.id], columns=["reason"], where={"product": "default"}
+                "decisions", assets=[self.id], columns=["reason"], where={"product": self._product}
             ).to_pylist()
             champion["reason"] = decided[-1]["reason"] if decided else ""
         metric = self._config.promotion.metric
@@ -265,7 +288,7 @@ class Asset:
             config.timezone,
             champion=champion,
             metric=metric,
-            results=questions.scored(snapshot, self.id, metric),
+            results=questions.scored(snapshot, self.id, metric, product=self._product),
             known=questions.known_between(snapshot, config, first, stop),
             curve=curve,
         )
@@ -328,6 +351,11 @@ class Assets:
 
     def _card(self) -> Html:
         snapshot = self.store.snapshot()
-        seen = questions.glance(snapshot, folder=self.store.path, metric=self.config.promotion.metric)
+        seen = questions.glance(
+            snapshot,
+            folder=self.store.path,
+            metric=self.config.promotion.metric,
+            product=self.config.product_names[0],
+        )
         zone = self.config.fleet.timezone
         return cards.fleet_card(self.config.fleet.name, str(self.store.path), snapshot.id, zone, seen)

@@ -36,16 +36,27 @@ Due = Callable[[Member], Mapping[str, str]]
 
 
 def backtest(
-    driver: Driver, people: Population, ledger: Ledger, *, recipes: Mapping[str, Recipe], force: bool
+    driver: Driver, products: Sequence[Population], ledger: Ledger, *, recipes: Mapping[str, Recipe], force: bool
 ) -> Report:
-    """Judge every asset's recipes that have no rows for the current fingerprint; one outcome per asset.
+    """Judge every asset's recipes that have no rows for the current fingerprint; one outcome per asset and product.
 
     Args:
+        products: the assets of each.
         recipes: candidates by name; an asset is judged with those of them that its configuration lists.
         force: judge again whatever is there.
     """
-    judge(driver, driver.store.snapshot(), people, ledger, recipes=recipes, force=force, tell=True)
+    for people in products:
+        mine = candidates(people, recipes)
+        judge(driver, driver.store.snapshot(), people, ledger, recipes=mine, force=force, tell=True)
+        if driver.interrupt.asked():
+            break
     return ledger.close(interrupted=driver.interrupt.asked())
+
+
+def candidates(people: Population, recipes: Mapping[str, Recipe]) -> Mapping[str, Recipe]:
+    """Those of the recipes that an asset of the product may have."""
+    wanted = set().union(*(member.config.recipes for member in people.members))
+    return {name: recipe for name, recipe in recipes.items() if name in wanted}
 
 
 def unjudged(
@@ -92,7 +103,7 @@ def judge(
             if found:
                 return due_item(loaded, member, found)
             if tell:
-                ledger.record(Outcome(asset_id=member.asset_id, status="skipped"))
+                ledger.record(Outcome(asset_id=member.asset_id, product=people.product, status="skipped"))
             else:
                 ledger.step("skipped")
             ledger.add(scales.renewed(loaded, member))
@@ -100,14 +111,14 @@ def judge(
 
         return item
 
-    ledger.begin("judging")
+    ledger.begin("judging", people)
     judged: dict[str, dict[str, Failed]] = {}
     for chunk, finished in driver.run(judge_chunk, snapshot, people, plan, recipes, partial(lost, "backtest")):
         failures: dict[str, dict[str, Failed]] = {item.asset.asset_id: {} for item in chunk}
         for asset_id, recipe, failed in finished.failures:
             failures[asset_id][recipe] = failed
         judged |= failures
-        outcomes = _outcomes(chunk, failures, finished.seconds)
+        outcomes = _outcomes(people.product, chunk, failures, finished.seconds)
         if tell:
             for outcome in outcomes:
                 others = {name: f for name, f in failures[outcome.asset_id].items() if name != outcome.recipe}
@@ -122,7 +133,7 @@ def judge(
 
 
 def _outcomes(
-    chunk: Sequence[Item], failures: Mapping[str, Mapping[str, Failed]], seconds: Mapping[str, float]
+    product: str, chunk: Sequence[Item], failures: Mapping[str, Mapping[str, Failed]], seconds: Mapping[str, float]
 ) -> list[Outcome]:
     """An asset on which any recipe failed has failed, with the first of them as the reason."""
     found = []
@@ -132,6 +143,7 @@ def _outcomes(
         found.append(
             Outcome(
                 asset_id=asset_id,
+                product=product,
                 status="failed" if failed else "ok",
                 recipe=recipe,
                 failure=failed,

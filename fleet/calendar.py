@@ -274,21 +274,30 @@ def local_day_micros(instants: IntArray, tz: str) -> DayArray:
     return days.view("M8[D]")
 
 
-def delivery_day(issue: pd.Timestamp, days_ahead: int, freq: str, tz: str) -> pd.DatetimeIndex:
-    """The steps of the local day that lies so many days after the day of the issue: 92, 96 or 100 quarter-hours.
+def delivery_day(
+    issue: pd.Timestamp, days_ahead: int, freq: str, tz: str, *, days: int = 1, anchor: int | None = None
+) -> pd.DatetimeIndex:
+    """The steps that begin in the local days of a delivery: 92, 96 or 100 quarter-hours for one day.
+
+    Args:
+        days_ahead: from the local day of the issue to the first of them; 0 is what is left of the day of the issue.
+        days: how many.
+        anchor: any earlier step of the grid, UTC microseconds; None has a step begin at local midnight.
 
     >>> issue = pd.Timestamp("2024-10-26 11:30", tz="Europe/Paris")
     >>> len(delivery_day(issue, 1, "15min", "Europe/Paris"))
     100
     """
-    now = np.array([instant(issue)], dtype=np.int64)
-    reach = (abs(days_ahead) + 2) * DAY
-    zone = zone_of(tz, int(now[0]) - reach, int(now[0]) + reach)
-    midnight = zone.local(now) // DAY * DAY + days_ahead * DAY
-    start, stop = zone.utc(np.concatenate([midnight, midnight + DAY])).tolist()
-    if is_calendar_step(freq):
-        return from_micros(np.array([start], dtype=np.int64))
-    return from_micros(np.arange(start, stop, step_of(freq).elapsed, dtype=np.int64))
+    now = instant(issue)
+    reach = (abs(days_ahead) + days + 2) * DAY
+    zone = zone_of(tz, now - reach, now + reach)
+    midnight = zone.local(np.array([now], dtype=np.int64)) // DAY * DAY + days_ahead * DAY
+    start, stop = zone.utc(np.concatenate([midnight, midnight + days * DAY])).tolist()
+    first = start if anchor is None else first_step(start, anchor, freq, tz)
+    if not days_ahead and first < now:
+        first = first_step(now, first, freq, tz)
+    begin, end = (pd.Timestamp(at, unit="us", tz="UTC") for at in (first, max(first, stop)))
+    return grid_between(begin, end, freq, tz)
 
 
 def positions(at: pd.DatetimeIndex, start: pd.Timestamp, freq: str, tz: str) -> IntArray:

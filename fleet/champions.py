@@ -6,8 +6,8 @@ so. Every change is a row of the ledger of decisions, with who made it and why.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +20,6 @@ from store.errors import NotFound
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
-
-PRODUCT = "default"
 
 IN_FORCE = "select asset_id, recipe, version_id from champions where product = $product"
 NEWEST = """
@@ -44,7 +42,7 @@ AT = """
 select asset_id, arg_max(recipe, _v) as recipe, arg_max(version_id, _v) as version_id from champions_all__v
 where product = $product and since <= $moment group by asset_id
 """
-VERSION = "select asset_id, recipe, version_id from versions where version_id = $version and product = $product"
+VERSION = "select asset_id, product, recipe, version_id from versions where version_id = $version"
 # By asset: was it judged since the last decision, and was that one a person's? One by figures names its metric.
 STANDING = """
 with judged as (
@@ -79,10 +77,10 @@ class Standing:
         return self.by_hand and not self.open
 
 
-def standings(snapshot: Snapshot) -> dict[str, Standing]:
-    """By asset where it stands; an asset without a champion, a judgement or a decision is left out."""
-    champions = {row["asset_id"]: row for row in snapshot.sql(IN_FORCE, {"product": PRODUCT}).rows()}
-    rows = snapshot.sql(STANDING, {"product": PRODUCT}).rows()
+def standings(snapshot: Snapshot, product: str) -> dict[str, Standing]:
+    """By asset where it stands with a product; an asset without a champion, a judgement or a decision is left out."""
+    champions = {row["asset_id"]: row for row in snapshot.sql(IN_FORCE, {"product": product}).rows()}
+    rows = snapshot.sql(STANDING, {"product": product}).rows()
     decided = {row["asset_id"]: row for row in rows}
     found = {}
     for asset_id in champions.keys() | decided.keys():
@@ -96,25 +94,27 @@ def standings(snapshot: Snapshot) -> dict[str, Standing]:
     return found
 
 
-def champion_row(asset_id: str, recipe: str, version_id: str, now: datetime) -> dict[str, Any]:
+def champion_row(asset_id: str, product: str, recipe: str, version_id: str, now: datetime) -> dict[str, Any]:
     """The row that puts a version in force."""
-    return {"asset_id": asset_id, "product": PRODUCT, "recipe": recipe, "version_id": version_id, "since": now}
+    return {"asset_id": asset_id, "product": product, "recipe": recipe, "version_id": version_id, "since": now}
 
 
 def promote_by_hand(
-    driver: Driver, people: Population, ledger: Ledger, *, recipe: str, reason: str, actor: str
+    driver: Driver, products: Sequence[Population], ledger: Ledger, *, recipe: str, reason: str, actor: str
 ) -> Report:
     """Put the newest version of `recipe` in force for every asset of a selection."""
     snapshot = driver.store.snapshot()
-    newest = {row["asset_id"]: row for row in snapshot.sql(NEWEST, {"recipe": recipe, "product": PRODUCT}).rows()}
-    missing = f"has no version of {recipe}; `tsfleet train --recipes {recipe} --no-judge` fits one"
-    _moved(driver, snapshot, people, ledger, newest, missing, verdict="promoted", reason=reason, actor=actor)
+    for people in products:
+        rows = snapshot.sql(NEWEST, {"recipe": recipe, "product": people.product}).rows()
+        newest = {row["asset_id"]: row for row in rows}
+        missing = f"has no version of {recipe}; `tsfleet train --recipes {recipe} --no-judge` fits one"
+        _moved(driver, snapshot, people, ledger, newest, missing, verdict="promoted", reason=reason, actor=actor)
     return ledger.close()
 
 
 def roll_back(
     driver: Driver,
-    people: Population,
+    products: Sequence[Population],
     ledger: Ledger,
     *,
     to: str | None,
@@ -128,33 +128,35 @@ def roll_back(
         to: a version's id.
         since: undo what came in force after this instant, or after this snapshot.
     """
+    if isinstance(since, datetime) and since.tzinfo is None:
+        raise ConfigInvalid(f"{since} has no zone", hint="write it as 2024-06-10T00:00Z")
     snapshot = driver.store.snapshot()
-    if isinstance(since, datetime):
-        if since.tzinfo is None:
-            raise ConfigInvalid(f"{since} has no zone", hint="write it as 2024-06-10T00:00Z")
-        earlier = snapshot.sql(AT, {"moment": since, "product": PRODUCT}).rows()
-        missing = "had no champion then"
-    elif since is not None:
-        earlier = driver.store.at(since).sql(IN_FORCE, {"product": PRODUCT}).rows()
-        missing = "had no champion then"
-    elif to is not None:
-        earlier = snapshot.sql(VERSION, {"version": to, "product": PRODUCT}).rows()
-        missing = f"has no version {to}"
-    else:
-        earlier = snapshot.sql(BEFORE, {"product": PRODUCT}).rows()
-        missing = "has had no champion before the present one"
-    wanted = {row["asset_id"]: row for row in earlier}
-    _moved(driver, snapshot, people, ledger, wanted, missing, verdict="rolled_back", reason=reason, actor=actor)
+    for people in products:
+        product = people.product
+        if isinstance(since, datetime):
+            earlier = snapshot.sql(AT, {"moment": since, "product": product}).rows()
+            missing = "had no champion then"
+        elif since is not None:
+            earlier = driver.store.at(since).sql(IN_FORCE, {"product": product}).rows()
+            missing = "had no champion then"
+        elif to is not None:
+            earlier = snapshot.sql(VERSION, {"version": to}).rows()
+            missing = f"has no version {to}"
+        else:
+            earlier = snapshot.sql(BEFORE, {"product": product}).rows()
+            missing = "has had no champion before the present one"
+        wanted = {row["asset_id"]: row for row in earlier}
+        _moved(driver, snapshot, people, ledger, wanted, missing, verdict="rolled_back", reason=reason, actor=actor)
     return ledger.close()
 
 
-def owner_of(snapshot: Snapshot, version_id: str) -> str:
-    """The asset that a version was trained for."""
-    rows = snapshot.sql(VERSION, {"version": version_id, "product": PRODUCT}).rows()
+def owner_of(snapshot: Snapshot, version_id: str) -> tuple[str, str]:
+    """The asset and the product that a version was trained for."""
+    rows = snapshot.sql(VERSION, {"version": version_id}).rows()
     if not rows:
-        hint = 'tsfleet sql "select version_id, asset_id, recipe from versions" lists them'
+        hint = 'tsfleet sql "select version_id, asset_id, product, recipe from versions" lists them'
         raise NotFound(f"there is no version {version_id!r}", hint=hint)
-    return str(rows[0]["asset_id"])
+    return str(rows[0]["asset_id"]), str(rows[0]["product"])
 
 
 def _moved(
@@ -170,25 +172,25 @@ def _moved(
     actor: str,
 ) -> None:
     """Have each member's wanted version come in force; one outcome per asset."""
-    now = driver.clock.now()
-    held = {row["asset_id"]: row for row in snapshot.sql(IN_FORCE, {"product": PRODUCT}).rows()}
+    now, product = driver.clock.now(), people.product
+    held = {row["asset_id"]: row for row in snapshot.sql(IN_FORCE, {"product": product}).rows()}
     for member in people.members:
         asset_id, row, holder = member.asset_id, wanted.get(member.asset_id), held.get(member.asset_id)
         if row is None:
             failure = failure_of(NoData(f"{asset_id} {missing}"))
-            ledger.record(Outcome(asset_id=asset_id, status="failed", failure=failure))
+            ledger.record(Outcome(asset_id=asset_id, product=product, status="failed", failure=failure))
             continue
-        outcome = Outcome(asset_id=asset_id, status="ok", recipe=row["recipe"])
+        outcome = Outcome(asset_id=asset_id, product=product, status="ok", recipe=row["recipe"])
         if holder is not None and holder["version_id"] == row["version_id"]:
-            ledger.record(Outcome(asset_id=asset_id, status="skipped", recipe=row["recipe"]))
+            ledger.record(replace(outcome, status="skipped"))
             continue
         ledger.move(
             Move(
-                champion=champion_row(asset_id, row["recipe"], row["version_id"], now),
+                champion=champion_row(asset_id, product, row["recipe"], row["version_id"], now),
                 expected=holder["version_id"] if holder else None,
                 decision={
                     "asset_id": asset_id,
-                    "product": PRODUCT,
+                    "product": product,
                     "decided_at": now,
                     "champion": holder["recipe"] if holder else None,
                     "challenger": row["recipe"],

@@ -109,7 +109,7 @@ class Fingerprints:
 
 def _settings_text(settings: Settings, kind: Kind) -> str:
     """The window of a fit is in what it cuts out; of a backtest it moves with the origins."""
-    return repr(replace(settings, judgement=None, window_us=None) if kind == "train" else settings)
+    return repr(replace(settings, judgement=None, window_us=None) if kind == "train" else settings) + settings.rule
 
 
 def _trained(rows: Rows, settings: Settings) -> Reach | None:
@@ -118,17 +118,18 @@ def _trained(rows: Rows, settings: Settings) -> Reach | None:
     end = history.last_reading_end
     if end is None:
         return None
-    target = settings.target(end, history.anchor)
-    values, times = history.known_arrays(end)
+    issue = settings.fit_issue(end)
+    target = settings.target(issue, history.anchor)
+    values, times = history.known_arrays(issue)
     steps = calendar.micros(times)
-    cut = 0 if settings.window_us is None else int(np.searchsorted(steps, end - settings.window_us))
+    cut = 0 if settings.window_us is None else int(np.searchsorted(steps, issue - settings.window_us))
     y = values[cut:]
     asked = [int(target.asi8[0]), int(target.asi8[-1]), len(target)]
-    begins = int(steps[cut]) if len(y) else end
+    begins = int(steps[cut]) if len(y) else issue
     return Reach(
         since=begins,
         until=asked[1],
-        issue=end,
+        issue=issue,
         facts=f"{asked} {begins} {len(y)} {_hashed([y.tobytes()])}",
     )
 

@@ -71,8 +71,9 @@ def _fitted(context: Context, item: Item, recipe: Recipe, history: History) -> t
     end = history.last_reading_end
     if end is None:
         raise NoData(f"{item.asset.asset_id} has no row to learn from")
-    target = settings.target(end, history.anchor)
-    y, X = context.inputs(item.asset, recipe, settings, history, end, target)
+    issue = settings.fit_issue(end)
+    target = settings.target(issue, history.anchor)
+    y, X = context.inputs(item.asset, recipe, settings, history, issue, target)
     if not len(y):
         raise TooShort(f"nothing is known at {target[0]:%Y-%m-%dT%H:%MZ}, the history is too short")
     fitted = recipe.forecaster.fit(y, X, settings.task(target, item.asset.static))

@@ -13,38 +13,34 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from fleet import config as configuration
 from fleet import showing
-from fleet.asset import Assets
 from fleet.config import FleetConfig
 from fleet.errors import ConfigInvalid, NothingSelected
 from fleet.keys import Keyring
+from fleet.looking import Looking, Named
 from fleet.outcome import Outcome, Report
 from fleet.registry import nearest
 from store import Store
 from store.clock import Clock, system_clock
 
 if TYPE_CHECKING:
-    from fleet.comparison import Role
     from fleet.driver import Driver
     from fleet.due import Verb
     from fleet.ingest import IngestReport
-    from fleet.leaderboard import Average, Leaderboard
     from fleet.ledger import Ledger
     from fleet.outcome import Show
     from fleet.own import After, Before
     from fleet.plan import Recipe
     from fleet.population import Population
 
-DEFAULT_METRICS = ("mae", "rmse", "wape", "bias")
 
-
-class Fleet(Assets):
+class Fleet(Looking):
     """A configuration and its store.
 
     Args:
@@ -135,6 +131,7 @@ class Fleet(Assets):
     def backtest(
         self,
         *,
+        product: Named = None,
         select: Sequence[str] = (),
         where: str | None = None,
         recipes: Sequence[str] | None = None,
@@ -148,27 +145,29 @@ class Fleet(Assets):
         """Judge recipes on past origins; what is judged for the current data and definitions is left alone.
 
         Args:
+            product: one by name or several; None is all that are issued, here and for the other verbs.
             failed: only the assets of which a recipe failed the last time.
             force: judge again whatever is there.
             dry_run: write nothing, tell what would be judged.
         """
         from fleet.backtest import backtest
 
-        people = self._due("backtest", select, where, failed=failed)
-        if not people.members:
+        products = self._due("backtest", product, select, where, failed=failed)
+        if not products:
             return self._nothing(job, failed=failed)
         with self._driver(job, workers, progress) as driver:
             chosen = self._candidates(driver, recipes)
             if dry_run:
                 from fleet.rehearsal import rehearse_backtest
 
-                return rehearse_backtest(driver, people, recipes=chosen, force=force)
-            with self._ledger(driver, people) as ledger:
-                return backtest(driver, people, ledger, recipes=chosen, force=force)
+                return rehearse_backtest(driver, products, recipes=chosen, force=force)
+            with self._ledger(driver, products) as ledger:
+                return backtest(driver, products, ledger, recipes=chosen, force=force)
 
-    def train(
+    def train(  # noqa: PLR0913  the options of the command, each by its name
         self,
         *,
+        product: Named = None,
         select: Sequence[str] = (),
         where: str | None = None,
         recipes: Sequence[str] | None = None,
@@ -195,22 +194,23 @@ class Fleet(Assets):
         """
         from fleet.training import train
 
-        people = self._due("train", select, where, failed=failed, old=stale)
-        if not people.members:
+        products = self._due("train", product, select, where, failed=failed, old=stale)
+        if not products:
             return self._nothing(job, failed=failed, old=stale)
         with self._driver(job, workers, progress) as driver:
             chosen = self._candidates(driver, recipes)
             if dry_run:
                 from fleet.rehearsal import rehearse_train
 
-                return rehearse_train(driver, people, recipes=chosen, judging=judge, force=force)
-            with self._ledger(driver, people) as ledger:
-                return train(driver, people, ledger, recipes=chosen, judging=judge, promote=promote, force=force)
+                return rehearse_train(driver, products, recipes=chosen, judging=judge, force=force)
+            with self._ledger(driver, products) as ledger:
+                return train(driver, products, ledger, recipes=chosen, judging=judge, promote=promote, force=force)
 
     def forecast(
         self,
         *,
         issue_time: datetime | None = None,
+        product: Named = None,
         select: Sequence[str] = (),
         where: str | None = None,
         failed: bool = False,
@@ -223,7 +223,8 @@ class Fleet(Assets):
         """Issue forecasts with the champions, and with fallbacks where there is none or it fails.
 
         Args:
-            issue_time: aware; None is the end of each asset's last actual.
+            issue_time: aware; None is the end of each asset's last actual. A product with a timetable is issued at the
+                last of its times by then; for None, at the one that the data have come to.
             failed: only the assets whose last forecast failed or fell back; what stood in for them is issued again.
             reissue: issue again what has been issued for this time.
             dry_run: write nothing, tell what would be issued.
@@ -232,49 +233,55 @@ class Fleet(Assets):
 
         if issue_time is not None and issue_time.tzinfo is None:
             raise ConfigInvalid(f"issue time {issue_time} has no zone", hint="write it as 2024-06-10T00:00Z")
-        people = self._due("forecast", select, where, failed=failed)
-        if not people.members:
+        products = self._due("forecast", product, select, where, failed=failed)
+        if not products:
             return self._nothing(job, failed=failed)
         again = reissue or failed
         with self._driver(job, workers, progress) as driver:
             if dry_run:
                 from fleet.rehearsal import rehearse_forecast
 
-                return rehearse_forecast(driver, people, issue_time=issue_time, reissue=again)
-            with self._ledger(driver, people, live=True) as ledger:
-                return forecast(driver, people, ledger, issue_time=issue_time, reissue=again)
+                return rehearse_forecast(driver, products, issue_time=issue_time, reissue=again)
+            with self._ledger(driver, products, live=True) as ledger:
+                return forecast(driver, products, ledger, issue_time=issue_time, reissue=again)
 
     def score(self, *, progress: Show | None = None, job: str = "py:score") -> Report:
-        """Score live forecasts whose actuals arrived or changed."""
+        """Score live forecasts of all products whose actuals arrived or changed; one outcome for each asset."""
         from fleet.scoring import score
 
         people = self.population()
-        with self._driver(job, 1, progress) as driver, self._ledger(driver, people) as ledger:
-            return score(driver, people, ledger)
+        with self._driver(job, 1, progress) as driver, self._ledger(driver, [people]) as ledger:
+            return replace(score(driver, people, ledger), products=self.config.product_names)
 
     def promote(
         self,
         recipe: str,
         *,
+        product: Named = None,
         select: Sequence[str] = (),
         where: str | None = None,
         reason: str = "by hand",
         actor: str = "",
         job: str = "py:promote",
     ) -> Report:
-        """Put the newest version of a recipe in charge of the selected assets."""
+        """Put the newest version of a recipe in charge of the selected assets.
+
+        Args:
+            product: has to be named where there are several.
+        """
         from fleet.champions import promote_by_hand
 
         self._known(recipe, self.config.recipes)
-        people = self.population(select=select, where=where)
-        with self._driver(job, 1, None) as driver, self._ledger(driver, people) as ledger:
-            return promote_by_hand(driver, people, ledger, recipe=recipe, reason=reason, actor=actor)
+        products = self.populations(self._meant(product), select=select, where=where)
+        with self._driver(job, 1, None) as driver, self._ledger(driver, products) as ledger:
+            return promote_by_hand(driver, products, ledger, recipe=recipe, reason=reason, actor=actor)
 
     def rollback(
         self,
         *,
         to: str | None = None,
         since: datetime | int | None = None,
+        product: Named = None,
         select: Sequence[str] = (),
         where: str | None = None,
         reason: str = "rolled back",
@@ -285,159 +292,50 @@ class Fleet(Assets):
 
         Args:
             to: a version's id; its asset alone is meant.
-            since: undo what came in charge after this instant (aware), or after this snapshot.
+            since: undo what came in charge after this instant (aware), or after this snapshot; of all products.
+            product: has to be named where there are several and neither of the two is given.
         """
         from fleet.champions import owner_of, roll_back
         from fleet.due import among
 
         if to is not None and since is not None:
             raise ConfigInvalid("a version and a time both say how far back", hint="name one of them")
-        people = self.population(select=select, where=where)
         if to is not None:
-            owner = owner_of(self.store.snapshot(), to)
-            people = among(people, frozenset({owner}))
-            if not people.members:
+            owner, its = owner_of(self.store.snapshot(), to)
+            if product is not None and its not in self._named(product):
+                raise ConfigInvalid(f"version {to} is of the product {its}", hint="leave --product out")
+            found = (among(people, frozenset({owner})) for people in self.populations(its, select=select, where=where))
+            products = tuple(people for people in found if people.members)
+            if not products:
                 raise NothingSelected(f"version {to} is of {owner}, which the selection leaves out")
-        with self._driver(job, 1, None) as driver, self._ledger(driver, people) as ledger:
-            return roll_back(driver, people, ledger, to=to, since=since, reason=reason, actor=actor)
-
-    def leaderboard(
-        self,
-        *,
-        role: Role = "backtest",
-        metrics: Sequence[str] | None = None,
-        average: Average = "mean",
-        since: date | None = None,
-        until: date | None = None,
-        by: str | None = None,
-        select: Sequence[str] = (),
-        where: str | None = None,
-    ) -> Leaderboard:
-        """Which recipe is best over the fleet, on the points that all were judged on."""
-        from fleet.leaderboard import leaderboard
-        from fleet.overview import outdated
-
-        if since is not None and until is not None and since >= until:
-            raise ConfigInvalid(f"no day lies from {since} to before {until}", hint="the end is not included")
-        groups, assets = None, None
-        if select or where is not None or since or until or by not in (None, "asset", "lead"):
-            people = self.population(select=select, where=where)
-            if by not in (None, "asset", "lead") and not any(by in member.static for member in people.members):
-                known = sorted({"asset", "lead"}.union(*(member.static for member in people.members)))
-                raise ConfigInvalid(f"no asset has a column {by!r}{nearest(str(by), known)}")
-            assets = {member.asset_id: member.config.timezone for member in people.members}
-            groups = {member.asset_id: str(member.static.get(by or "", "")) for member in people.members}
-        snapshot = self.store.snapshot()
-        board = leaderboard(
-            snapshot,
-            recipes=self._shown(role),
-            metrics=tuple(metrics or self.default_metrics()),
-            sort_by=metrics[0] if metrics else self.config.promotion.metric,
-            role=role,
-            average=average,
-            by=by,
-            groups=groups,
-            assets=assets,
-            since=since,
-            until=until,
-        )
-        if role == "live":
-            return board  # `score` follows every revision
-        old = outdated(snapshot, [*self.config.recipes])
-        return replace(board, outdated=len(old if assets is None else old & assets.keys()))
-
-    def worst(
-        self,
-        n: int = 10,
-        *,
-        metric: str | None = None,
-        role: Role = "backtest",
-        select: Sequence[str] = (),
-        where: str | None = None,
-    ) -> list[dict[str, Any]]:
-        """The assets with the highest error under the recipe in charge."""
-        from fleet.leaderboard import worst
-
-        if n < 1:
-            raise ConfigInvalid(f"n = {n}: accepted: a number from 1 up")
-        assets = None
-        if select or where is not None:
-            people = self.population(select=select, where=where)
-            assets = {member.asset_id: member.config.timezone for member in people.members}
-        snapshot = self.store.snapshot()
-        champions = {
-            row["asset_id"]: row["recipe"] for row in snapshot.sql("select asset_id, recipe from champions").rows()
-        }
-        return worst(
-            snapshot,
-            recipes=self._shown(role),
-            metric=metric or self.config.promotion.metric,
-            role=role,
-            champions=champions,
-            n=n,
-            assets=assets,
-        )
-
-    def status(self, *, jobs: int = 5) -> dict[str, Any]:
-        """How the fleet is: assets and their states, champions, what failed and why, newest data, the last jobs."""
-        from fleet.overview import status
-
-        snapshot = self.store.snapshot()
-        try:
-            people = self.population()
-        except NothingSelected:
-            people = None
-        found = status(snapshot, people, self.store.path, jobs=jobs)
-        return {"name": self.config.fleet.name, "store": str(self.store.path), **found}
-
-    def runs(
-        self,
-        *,
-        select: Sequence[str] = (),
-        where: str | None = None,
-        status: str | None = None,
-        recipe: str | None = None,
-        kind: str | None = None,
-        limit: int = 20,
-    ) -> list[dict[str, Any]]:
-        """The newest runs; of the assets that a selection names, with a status, a recipe, a kind."""
-        if limit < 1:
-            raise ConfigInvalid(f"limit = {limit}: accepted: a number from 1 up")
-        from fleet.overview import runs
-
-        return runs(
-            self.store.snapshot(), select=select, where=where, status=status, recipe=recipe, kind=kind, limit=limit
-        )
-
-    def scored_days(self, role: Role = "backtest") -> tuple[date, date] | None:
-        """The first and the last local day that was scored; None before any was."""
-        from fleet.overview import scored_days
-
-        return scored_days(self.store.snapshot(), role)
-
-    def default_metrics(self) -> tuple[str, ...]:
-        """What a leaderboard shows unless told: the promotion metric, the common errors, MASE by season."""
-        seasons = self.config.for_asset("").seasons
-        return tuple(dict.fromkeys([self.config.promotion.metric, *DEFAULT_METRICS, *(f"mase_{m}" for m in seasons)]))
-
-    def population(self, *, select: Sequence[str] = (), where: str | None = None) -> Population:
-        """The assets that a selection names, with their settings."""
-        from fleet.population import population
-
-        return population(self.store.snapshot(), self.config, select=select, where=where)
+        else:
+            named = product if since is not None else self._meant(product)
+            products = self.populations(named, select=select, where=where)
+        with self._driver(job, 1, None) as driver, self._ledger(driver, products) as ledger:
+            return roll_back(driver, products, ledger, to=to, since=since, reason=reason, actor=actor)
 
     def _due(
-        self, verb: Verb, select: Sequence[str], where: str | None, *, failed: bool, old: bool = False
-    ) -> Population:
-        """The selected assets; where rules of dueness are named, those of them that one holds for."""
+        self,
+        verb: Verb,
+        product: Named,
+        select: Sequence[str],
+        where: str | None,
+        *,
+        failed: bool,
+        old: bool = False,
+    ) -> tuple[Population, ...]:
+        """By product the selected assets; where rules of dueness are named, those of them that one holds for."""
         from fleet.due import among, failing, stale
 
-        people = self.population(select=select, where=where)
+        products = self.populations(product, select=select, where=where)
         if not (failed or old):
-            return people
-        snapshot = self.store.snapshot()
-        again = failing(snapshot, verb, tuple(self.config.recipes)) if failed else frozenset()
-        return among(people, again | (stale(snapshot, people) if old else frozenset()))
+            return products
+        snapshot, recipes = self.store.snapshot(), tuple(self.config.recipes)
+        found = []
+        for people in products:
+            again = failing(snapshot, verb, people.product, recipes) if failed else frozenset()
+            found.append(among(people, again | (stale(snapshot, people) if old else frozenset())))
+        return tuple(people for people in found if people.members)
 
     def _nothing(self, job: str, *, failed: bool, old: bool = False) -> Report:
         """The report of a verb that nothing was due for."""
@@ -455,16 +353,12 @@ class Fleet(Assets):
             self._known(name, self.config.recipes)
         return {name: driver.recipe(name) for name in (self.config.recipes if names is None else names)}
 
-    def _shown(self, role: Role) -> list[str] | None:
-        """The recipes of the file; in life also those that stood in, or were in charge once."""
-        return [*self.config.recipes] if role == "backtest" else None
-
     def _known(self, recipe: str, among: Mapping[str, object]) -> None:
         if recipe not in among:
             raise ConfigInvalid(f"there is no recipe {recipe!r}{nearest(recipe, among)}")
 
     @contextmanager
-    def _ledger(self, driver: Driver, people: Population, *, live: bool = False) -> Iterator[Ledger]:
+    def _ledger(self, driver: Driver, products: Sequence[Population], *, live: bool = False) -> Iterator[Ledger]:
         """The book of one verb; an error that stops the verb is written down before it goes on."""
         from fleet.ledger import Ledger
 
@@ -473,9 +367,10 @@ class Fleet(Assets):
             clock=self.clock,
             job=driver.job,
             slot=driver.slot,
-            total=len(people.members),
+            total=len({member.asset_id for people in products for member in people.members}),
             show=driver.show,
             live=live,
+            products=tuple(people.product for people in products),
         )
         try:
             yield ledger

@@ -6,7 +6,7 @@ both.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from fleet import artefacts, calendar
 from fleet.driver import Driver
-from fleet.errors import ConfigInvalid, FleetError
+from fleet.due import issue_times
+from fleet.errors import FleetError
 from fleet.issuing import issue_chunk, lost
 from fleet.judging import Finished
 from fleet.ledger import Ledger, last_failures
@@ -39,17 +40,17 @@ from champions c
 join versions v on v.asset_id = c.asset_id and v.product = c.product and v.recipe = c.recipe
 join runs r on r.run_id = v.run_id
 join issues i on i.asset_id = c.asset_id
-where c.product = 'default' and r.train_end < i.issue
+where c.product = $product and r.train_end < i.issue
 qualify row_number() over (partition by c.asset_id order by (v.version_id = c.version_id) desc, v.version_id desc) = 1
 """
 FALLBACKS = """
 select v.asset_id, v.recipe, v.recipe_hash, v.version_id, v.run_id, v.codec, v.sha256, r.params,
        json_extract_string(r.tags, '$.code') as code, 'fallback' as role
 from versions v join runs r on r.run_id = v.run_id join issues i on i.asset_id = v.asset_id
-where v.product = 'default' and list_contains($names, v.recipe) and r.train_end < i.issue
+where v.product = $product and list_contains($names, v.recipe) and r.train_end < i.issue
 qualify row_number() over (partition by v.asset_id, v.recipe order by v.version_id desc) = 1
 """
-IN_CHARGE = "select asset_id from champions where product = 'default'"
+IN_CHARGE = "select asset_id from champions where product = $product"
 TOO_NEW = Failed(
     code="champion-too-new",
     cause=Cause.EXCEPTION,
@@ -58,24 +59,41 @@ TOO_NEW = Failed(
 UNTRAINED = Failed(code="no-champion", cause=Cause.NO_DATA, error="no champion yet; `tsfleet train` makes one")
 ISSUED = """
 select distinct asset_id, issue_time from forecasts
-where product = 'default' and role in ('champion', 'fallback') and issue_time >= $since
+where product = $product and role in ('champion', 'fallback') and issue_time >= $since
 """
 
 
 def forecast(
-    driver: Driver, people: Population, ledger: Ledger, *, issue_time: datetime | None, reissue: bool
+    driver: Driver, products: Sequence[Population], ledger: Ledger, *, issue_time: datetime | None, reissue: bool
 ) -> Report:
-    """Issue what is due; one outcome per asset.
+    """Issue what is due; one outcome per asset and product.
 
     Args:
-        issue_time: whose knowledge is used, for all assets; None is the end of each asset's last actual.
+        products: the assets of each.
+        issue_time: whose knowledge is used, for all assets: of a product with a timetable its last issue by then; None
+            is the end of each asset's last actual, or the issue of the timetable that the data have come to.
         reissue: issue again where there is a forecast already.
     """
-    snapshot = driver.store.snapshot()
-    issues = issue_times(people, issue_time)
-    there = set() if reissue or not issues else already_issued(snapshot, issues.values())
+    for people in products:
+        if len(products) > 1:
+            ledger.begin("", people)
+        _forecast(driver, people, ledger, issue_time=issue_time, reissue=reissue)
+        if driver.interrupt.asked():
+            break
+    return ledger.close(interrupted=driver.interrupt.asked())
+
+
+def _forecast(
+    driver: Driver, people: Population, ledger: Ledger, *, issue_time: datetime | None, reissue: bool
+) -> None:
+    snapshot, product = driver.store.snapshot(), people.product
+    issues = issue_times(snapshot, people, issue_time, driver.clock.now())
+    there = set() if reissue or not issues else already_issued(snapshot, product, issues.values())
+    for line in _told(people, issues):
+        ledger.note(line)
     versions, recipes = _versions(driver, snapshot, people, issues)
-    blamed = {**last_failures(snapshot), **{row["asset_id"]: TOO_NEW for row in snapshot.sql(IN_CHARGE).rows()}}
+    in_charge = snapshot.sql(IN_CHARGE, {"product": product}).rows()
+    blamed = {**last_failures(snapshot, product), **{row["asset_id"]: TOO_NEW for row in in_charge}}
     newcomers = {
         m.asset_id: issues[m.asset_id]
         for m in people.members
@@ -87,7 +105,7 @@ def forecast(
         def item(member: Member) -> Item | None:
             issue = issues[member.asset_id]
             if (member.asset_id, issue) in there:
-                ledger.add(None, [Outcome(asset_id=member.asset_id, status="skipped")])
+                ledger.add(None, [Outcome(asset_id=member.asset_id, product=product, status="skipped")])
                 return None
             asset = loaded.assets[member.asset_id]
             if member.asset_id in newcomers:
@@ -106,8 +124,17 @@ def forecast(
 
     since = _needed_since(people, issues)
     for chunk, finished in driver.run(issue_chunk, snapshot, people, plan, recipes, lost, since):
-        ledger.add(finished, _outcomes(chunk, finished, blamed))
-    return ledger.close(interrupted=driver.interrupt.asked())
+        ledger.add(finished, _outcomes(product, chunk, finished, blamed))
+
+
+def _told(people: Population, issues: Mapping[str, int]) -> Iterator[str]:
+    """Which issue of a timetable is meant, since nobody typed it."""
+    found = {issues[m.asset_id] for m in people.members if people.settings[m.settings].timetable is not None}
+    if found:
+        first, last = (f"{from_micros(at):%Y-%m-%dT%H:%MZ}" for at in (min(found), max(found)))
+        yield f"{people.product}: issue of {first}" + (
+            f" to {last}, by the clock of each asset" if first != last else ""
+        )
 
 
 def _needed_since(people: Population, issues: Mapping[str, int]) -> datetime | None:
@@ -126,19 +153,10 @@ def _is_silent(member: Member, issue: int, window_us: int | None) -> bool:
     return window_us is not None and member.data_end <= issue - window_us
 
 
-def issue_times(people: Population, issue_time: datetime | None) -> dict[str, int]:
-    """Issue time of every asset; one without any row follows the newest of the fleet."""
-    if issue_time is not None:
-        return dict.fromkeys((member.asset_id for member in people.members), calendar.instant(pd.Timestamp(issue_time)))
-    if people.newest is None:
-        raise ConfigInvalid("no asset has a single row, so there is no issue time", hint="name one with --issue-time")
-    return {m.asset_id: people.newest if m.data_end is None else m.data_end for m in people.members}
-
-
-def already_issued(snapshot: Snapshot, issues: Iterable[int]) -> set[tuple[str, int]]:
-    """The assets and issue times (UTC microseconds) that there is a forecast for, from the earliest of `issues` on."""
+def already_issued(snapshot: Snapshot, product: str, issues: Iterable[int]) -> set[tuple[str, int]]:
+    """The assets and issue times (UTC microseconds) that a product is issued for, from the earliest of `issues` on."""
     since = pd.Timestamp(min(issues), unit="us", tz="UTC").to_pydatetime()
-    table = snapshot.sql(ISSUED, {"since": since}).arrow()
+    table = snapshot.sql(ISSUED, {"product": product, "since": since}).arrow()
     instants = calendar.micros(pd.DatetimeIndex(table["issue_time"].to_pandas()))
     return set(zip(table["asset_id"].to_pylist(), instants.tolist(), strict=True))
 
@@ -150,8 +168,8 @@ def _versions(
     names = sorted(set().union(*(member.config.train.fallback for member in people.members)))
     times = pa.array(list(issues.values()), pa.int64()).cast(pa.timestamp("us", "UTC"))
     tables = {"issues": pa.table({"asset_id": pa.array(list(issues), pa.string()), "issue": times})}
-    champions = snapshot.sql(CHAMPIONS, None, tables).rows()
-    rows = [*champions, *snapshot.sql(FALLBACKS, {"names": names}, tables).rows()]
+    champions = snapshot.sql(CHAMPIONS, {"product": people.product}, tables).rows()
+    rows = [*champions, *snapshot.sql(FALLBACKS, {"product": people.product, "names": names}, tables).rows()]
     places = driver.store.places(row["sha256"] for row in rows)
     versions: dict[str, list[Mapping[str, Any]]] = {member.asset_id: [] for member in people.members}
     recipes: dict[str, Recipe] = {LAST_RESORT: last_resort(), **{name: _today(driver, name) for name in names}}
@@ -226,7 +244,7 @@ def _key(row: Mapping[str, Any]) -> str:
     return f"{row['recipe']}@{row['recipe_hash']}{code}"
 
 
-def _outcomes(chunk: Sequence[Item], finished: Finished, blamed: Mapping[str, Failed]) -> list[Outcome]:
+def _outcomes(product: str, chunk: Sequence[Item], finished: Finished, blamed: Mapping[str, Failed]) -> list[Outcome]:
     """Ok from the champion, fell_back from another with the cause, failed when the whole chain did."""
     issued = {}
     if "forecasts" in finished.tables:
@@ -245,6 +263,7 @@ def _outcomes(chunk: Sequence[Item], finished: Finished, blamed: Mapping[str, Fa
         found.append(
             Outcome(
                 asset_id=asset_id,
+                product=product,
                 status="ok" if role == "champion" else "fell_back" if role else "failed",
                 recipe=recipe,
                 failure=failure,

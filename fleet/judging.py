@@ -24,7 +24,7 @@ from fleet.errors import NoData, TooShort
 from fleet.forecaster import Fitted
 from fleet.frames import History
 from fleet.metrics import evaluate, parse
-from fleet.origins import origins
+from fleet.origins import origins, timetable_origins
 from fleet.outcome import Failed, attempt_part
 from fleet.own import check_keepable
 from fleet.plan import Context, Item, Recipe, Settings
@@ -117,6 +117,20 @@ def issues_of(end: int | None, settings: Settings) -> tuple[int, ...]:
     if end is None or cut is None:
         return ()
     last = pd.Timestamp(end, unit="us", tz="UTC")
+    if settings.timetable is not None:
+        found = timetable_origins(
+            settings.timetable,
+            cut.first,
+            last,
+            cut.count,
+            cut.stride,
+            days_ahead=settings.days_ahead,
+            days=settings.days,
+            horizon=settings.horizon,
+            freq=settings.freq,
+            tz=settings.tz,
+        )
+        return tuple(calendar.micros(found).tolist())
     found = origins(cut.first, last, cut.count, cut.stride, settings.horizon, settings.freq, settings.tz)
     return tuple(calendar.micros(found).tolist())
 

@@ -21,6 +21,7 @@ from fleet.presence import Presence, at_work, forget
 from store.clock import Clock
 
 if TYPE_CHECKING:
+    from fleet.population import Population
     from store import Store
     from store.reading import Snapshot
     from store.writing import Commit, Transaction
@@ -37,7 +38,7 @@ TELL_S = 0.1
 
 BLAMED = """
 select asset_id, arg_max(error_code, run_id) as code, arg_max(error, run_id) as error
-from runs where status = 'failed' and error_code is not null group by asset_id
+from runs where status = 'failed' and error_code is not null and product = $product group by asset_id
 """
 RUNNING = "select * from job_runs where job = $job and status = 'running'"
 LEFT = """
@@ -78,14 +79,25 @@ class Ledger:
         store: where it is written.
         job, slot: under which name, and at which logical time; `cli:train` and its start for a command typed by hand.
         total: assets that the job is about.
+        products: that it is about, by name.
         show: told after every chunk.
         live: forecasts are issued, and may be there already.
     """
 
     def __init__(
-        self, store: Store, *, clock: Clock, job: str, slot: datetime, total: int, show: Show | None, live: bool = False
+        self,
+        store: Store,
+        *,
+        clock: Clock,
+        job: str,
+        slot: datetime,
+        total: int,
+        show: Show | None,
+        live: bool = False,
+        products: tuple[str, ...] = (),
     ) -> None:
         self.store, self.clock, self.job, self.slot, self.total = store, clock, job, slot, total
+        self._products, self._of = products, total
         self._show = show
         self._replaced = REPLACED_LIVE if live else REPLACED
         self._started_at: datetime = clock.now()
@@ -107,9 +119,10 @@ class Ledger:
         self.counts = _nothing()
         self.written: dict[str, int] = {}
 
-    def begin(self, doing: str) -> None:
-        """The job turns to another part of its work; what is shown counts anew."""
-        self._doing, self._began, self._shown = doing, time.monotonic(), _nothing()
+    def begin(self, doing: str, people: Population) -> None:
+        """The job turns to another part of its work, with these assets; what is shown counts anew."""
+        self._doing = f"{doing} {people.product}".strip() if len(self._products) > 1 else doing
+        self._of, self._began, self._shown = len(people.members), time.monotonic(), _nothing()
         self._commit_s = 0.0  # other rows, another cost
         self._tell()
 
@@ -175,7 +188,7 @@ class Ledger:
         if self._show is not None:
             self._told = time.monotonic()
             done, seconds = sum(self._shown.values()), self._told - self._began
-            self._show(Progress(done=done, total=self.total, seconds=seconds, doing=self._doing, **self._shown))
+            self._show(Progress(done=done, total=self._of, seconds=seconds, doing=self._doing, **self._shown))
 
     def commit(self) -> int | None:
         """Commit what has gathered; the snapshot, or None when there was nothing to say."""
@@ -233,7 +246,8 @@ class Ledger:
                 self._count(move.outcome)
                 continue
             recipe = move.champion["recipe"]
-            self._count(Outcome(asset_id=asset_id, status="failed", recipe=recipe, failure=OVERTAKEN))
+            product = move.outcome.product
+            self._count(Outcome(asset_id=asset_id, product=product, status="failed", recipe=recipe, failure=OVERTAKEN))
 
     def count(self, written: Mapping[str, int]) -> None:
         """Add the rows of a commit to the report's."""
@@ -288,6 +302,7 @@ class Ledger:
             notes=tuple(self._notes),
             interrupted=interrupted,
             retry=self._retry(),
+            products=self._products,
             planned=None,
             **self.counts,
         )
@@ -342,9 +357,9 @@ def _plain(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def last_failures(snapshot: Snapshot) -> dict[str, Failed]:
-    """By asset its last failed run: why an asset has no champion, where it has none."""
+def last_failures(snapshot: Snapshot, product: str) -> dict[str, Failed]:
+    """By asset its last failed run for a product: why it has no champion, where it has none."""
     return {
         row["asset_id"]: Failed(code=row["code"], cause=cause_of(row["code"]), error=f"no champion: {row['error']}")
-        for row in snapshot.sql(BLAMED).rows()
+        for row in snapshot.sql(BLAMED, {"product": product}).rows()
     }

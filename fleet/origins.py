@@ -1,7 +1,7 @@
 """The issue times of a backtest: where on the past a model is judged.
 
-An origin lies on the asset's grid, for a rolling target begins at it. A stride of whole days keeps the local time of
-the issue when the clocks change.
+An origin of a product that follows the data lies on the asset's grid, for its target begins there. A stride of whole
+days keeps the local time of the issue when the clocks change. A product with a timetable is judged at its own issues.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import pandas as pd
 
 from fleet import calendar
 from fleet.errors import ConfigInvalid
+from fleet.timetable import Timetable, local_date
+from fleet.zones import DAY, IntArray, zone_of
 
 
 def origins(
@@ -50,6 +52,54 @@ def origins(
     last = _start_of_last(last_actual_end, horizon, freq, tz)
     back = [_shifted(last, place * between, freq, tz) for place in range(count - 1, -1, -1)]
     return calendar.from_micros(np.array(back, dtype=np.int64))
+
+
+def timetable_origins(
+    timetable: Timetable,
+    first: pd.Timestamp | None,
+    last_actual_end: pd.Timestamp,
+    count: int,
+    stride: pd.Timedelta,
+    *,
+    days_ahead: int | None,
+    days: int,
+    horizon: int,
+    freq: str,
+    tz: str,
+) -> pd.DatetimeIndex:
+    """The issues of a timetable that are judged, ascending; arguments as for `origins`.
+
+    Args:
+        stride: of a stride of several days only each so-many-th day is taken.
+        days_ahead: of a delivery, local days from the issue to the first of `days`; None has a horizon instead.
+
+    >>> noon, end = Timetable(times=(12 * 3_600_000_000,)), pd.Timestamp("2024-04-02", tz="Europe/Paris")
+    >>> asked = {"days_ahead": 1, "days": 1, "horizon": 24, "freq": "1h", "tz": "Europe/Paris"}
+    >>> found = timetable_origins(noon, None, end, 2, pd.Timedelta("1D"), **asked)
+    >>> found.strftime("%m-%d %H:%M").to_list()
+    ['03-30 11:00', '03-31 10:00']
+    """
+    every, end = max(1, stride // pd.Timedelta(days=1)), calendar.instant(last_actual_end)
+    if first is not None:
+        forward = timetable.forward(calendar.instant(first), count, every, tz)
+        begins = forward if days_ahead is None else _midnights(forward, days_ahead, tz)
+        return calendar.from_micros(forward[begins < end])
+    if days_ahead is None:
+        last = calendar.instant(_start_of_last(last_actual_end, horizon, freq, tz))
+    else:
+        # through the end of the last day whose issues have all the actuals of their targets
+        last = _midnight(local_date(end, tz) - days_ahead - days + 1, tz) - 1
+    return calendar.from_micros(timetable.back(last, count, every, tz))
+
+
+def _midnights(issues: IntArray, days_ahead: int, tz: str) -> IntArray:
+    """When the local days begin that lie so many days after those of the issues."""
+    days = [local_date(int(issue), tz) + days_ahead for issue in issues]
+    return np.array([_midnight(day, tz) for day in days], dtype=np.int64)
+
+
+def _midnight(day: int, tz: str) -> int:
+    return int(zone_of(tz, (day - 1) * DAY, (day + 1) * DAY).utc(np.array([day * DAY], dtype=np.int64))[0])
 
 
 def stride_steps(stride: pd.Timedelta | str, freq: str) -> int:

@@ -139,6 +139,7 @@ class Planned:
     act: Literal["judge", "fit", "issue"]
     recipe: str | None
     assets: int
+    product: str = "default"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +147,8 @@ class Report:
     """What a verb did: counts, failures grouped by cause, rows written, seconds.
 
     Args:
+        assets: that it was about; the counts are of outcomes, one for each asset and product.
+        products: that it was about, where products were.
         retry: what to type to have the failed done again; empty where nothing failed.
         planned: what would be done; None unless that was all that was asked.
     """
@@ -163,6 +166,7 @@ class Report:
     notes: tuple[str, ...] = ()
     interrupted: bool = False
     retry: str = ""
+    products: tuple[str, ...] = ()
     planned: tuple[Planned, ...] | None = None
 
     @property

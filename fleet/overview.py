@@ -24,7 +24,7 @@ VERBS: tuple[Verb, ...] = ("train", "forecast")
 
 TOTALS = """
 select (select count(*) from assets) as assets,
-       (select count(*) from champions where product = 'default') as champions,
+       (select count(*) from champions where list_contains($products, product)) as champions,
        (select count(*) from actuals) as actuals,
        (select max(valid_time) from actuals) as newest_actual,
        (select count(*) from forecasts where role <> 'backtest') as forecast_steps,
@@ -32,8 +32,12 @@ select (select count(*) from assets) as assets,
        (select max(day) from scores where role <> 'backtest') as newest_scored_day
 """
 BY_RECIPE = """
-select recipe, count(*) as assets from champions where product = 'default'
+select recipe, count(*) as assets from champions where list_contains($products, product)
 group by recipe order by assets desc, recipe
+"""
+ISSUED = """
+select (select count(*) from champions where product = $product) as champions,
+       (select max(issue_time) from forecasts where role <> 'backtest' and product = $product) as newest_issue
 """
 # Why the last word of each asset was a failure. An outcome knows cause and code; the text is that of the asset's newest
 # failed run, where that is what the outcome speaks of.
@@ -41,7 +45,7 @@ WHY = f"""
 with last as ({LAST}),
 failed as (
     select asset_id, error_code, max_by(recipe, run_id) as recipe, max_by(error, run_id) as error from runs
-    where status = 'failed' and kind in ('backtest', 'train') group by asset_id, error_code
+    where status = 'failed' and kind in ('backtest', 'train') and product = $product group by asset_id, error_code
 )
 select l.cause, l.error_code, l.status, count(*) as assets, min(l.asset_id) as asset_id,
        min_by(f.recipe, l.asset_id) as recipe, min_by(f.error, l.asset_id) as error
@@ -66,7 +70,7 @@ order by started_at desc, run_id desc limit $limit
 OUTDATED = """
 with judged as (
     select asset_id, recipe, version_id, max(actuals_v) as v from scores
-    where role = 'backtest' and truth = 'latest' and product = 'default' and list_contains($recipes, recipe)
+    where role = 'backtest' and truth = 'latest' and product = $product and list_contains($recipes, recipe)
     group by asset_id, recipe, version_id
     qualify version_id = max(version_id) over (partition by asset_id, recipe)
 ), changed as (
@@ -80,37 +84,65 @@ where f.role = 'backtest' and c._v > j.v
 DAYS = "select min(day) as first, max(day) as last from scores where list_contains($roles, role) and n > 0"
 
 
-def status(snapshot: Snapshot, people: Population | None, folder: Path, *, jobs: int = 5) -> dict[str, Any]:
+def status(
+    snapshot: Snapshot, names: Sequence[str], products: Sequence[Population], folder: Path, *, jobs: int = 5
+) -> dict[str, Any]:
     """How the fleet is.
 
     Args:
-        people: all assets; None where the store holds none.
+        names: of its products.
+        products: the assets of each, as far as there are any.
         folder: of the store.
         jobs: how many of the last jobs are told.
 
     Returns:
-        totals; `recipes` in force with their assets; `states`: by verb the assets by their last outcome; `stale`:
-        assets without a champion or with one that has grown old; `failures`: why, by verb and cause; `jobs`, the
-        newest first, and `killed`: those that ended without a word.
+        totals over all products; `recipes` in force with their assets; `states`: by verb the assets by their last
+        outcome; `stale`: assets without a champion or with one that has grown old; `products`: the same for each;
+        `failures`: why, by product, verb and cause; `jobs`, the newest first, and `killed`: those that ended without
+        a word.
     """
-    totals = snapshot.sql(TOTALS).rows()[0]
-    living = frozenset(member.asset_id for member in people.members) if people else frozenset()
-    last = {verb: snapshot.sql(LAST, {"verb": verb}).rows() for verb in VERBS}
-    states = {verb: _counted(row["status"] for row in rows if row["asset_id"] in living) for verb, rows in last.items()}
+    totals = snapshot.sql(TOTALS, {"products": list(names)}).rows()[0]
+    told = [_product(snapshot, people) for people in products]
     unfinished = [row for row in snapshot.sql(RUNNING).rows() if not at_work(folder, row["job"], row["slot"])]
     dead = {(row["job"], row["slot"]) for row in unfinished}
     ran = [_ended(row, dead) for row in snapshot.sql(JOBS, {"limit": jobs}).rows()]
+    states = {verb: _added(one["states"][verb] for one in told) for verb in VERBS}
     return {
         **totals,
         "fell_back": states["forecast"].get("fell_back", 0),
-        "stale": len(stale(snapshot, people)) if people else 0,
-        "recipes": {row["recipe"]: row["assets"] for row in snapshot.sql(BY_RECIPE).rows()},
+        "stale": sum(one["stale"] for one in told),
+        "recipes": {row["recipe"]: row["assets"] for row in snapshot.sql(BY_RECIPE, {"products": list(names)}).rows()},
         "states": states,
-        "failures": [{"verb": verb, **row} for verb in VERBS for row in snapshot.sql(WHY, {"verb": verb}).rows()],
+        "products": told,
+        "failures": [
+            {"product": name, "verb": verb, **row}
+            for name in names
+            for verb in VERBS
+            for row in snapshot.sql(WHY, {"product": name, "verb": verb}).rows()
+        ],
         "jobs": ran,
         "killed": [f"{row['job']} {row['slot']:%Y-%m-%dT%H:%M:%SZ}" for row in unfinished],
         "last_job": f"{ran[0]['job']} {ran[0]['status']}" if ran else None,
     }
+
+
+def _product(snapshot: Snapshot, people: Population) -> dict[str, Any]:
+    """How one product is."""
+    living, asked = frozenset(member.asset_id for member in people.members), {"product": people.product}
+    last = {verb: snapshot.sql(LAST, {**asked, "verb": verb}).rows() for verb in VERBS}
+    states = {verb: _counted(row["status"] for row in rows if row["asset_id"] in living) for verb, rows in last.items()}
+    found = snapshot.sql(ISSUED, asked).rows()[0]
+    return {
+        "product": people.product,
+        "assets": len(living),
+        **found,
+        "stale": len(stale(snapshot, people)),
+        "states": states,
+    }
+
+
+def _added(states: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    return _counted(name for counts in states for name, count in counts.items() for _ in range(count))
 
 
 def _counted(states: Iterable[str]) -> dict[str, int]:
@@ -161,9 +193,9 @@ def _matches(snapshot: Snapshot, which: Sequence[str], params: Mapping[str, Any]
     return bool(snapshot.sql(f"select 1 as x from {ids} where {' and '.join(which)} limit 1", params).rows())
 
 
-def outdated(snapshot: Snapshot, recipes: Sequence[str]) -> frozenset[str]:
+def outdated(snapshot: Snapshot, recipes: Sequence[str], product: str) -> frozenset[str]:
     """The assets that were judged before one of the readings they were judged on was revised."""
-    rows = snapshot.sql(OUTDATED, {"recipes": list(recipes)}).rows()
+    rows = snapshot.sql(OUTDATED, {"product": product, "recipes": list(recipes)}).rows()
     return frozenset(row["asset_id"] for row in rows)
 
 

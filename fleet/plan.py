@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import pandas as pd
@@ -12,6 +12,7 @@ from fleet import calendar
 from fleet.forecaster import Forecaster
 from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame
 from fleet.task import Task
+from fleet.timetable import Timetable
 from store.clock import Clock
 from store.packs import Place
 
@@ -89,6 +90,8 @@ class Settings:
     Args:
         window_us: history a model sees before the issue time, microseconds; None is all.
         days_ahead: of a delivery product, local days from the issue to the delivery day; None for a rolling one.
+        days: of a delivery product, how many.
+        timetable: when the product is issued; None follows the data.
     """
 
     product: str
@@ -101,6 +104,21 @@ class Settings:
     window_us: int | None
     judgement: Judgement | None
     days_ahead: int | None = None
+    # Not in the repr, which is a part of fingerprints from before there were any; `rule` tells them.
+    days: int = field(default=1, repr=False)
+    timetable: Timetable | None = field(default=None, repr=False)
+
+    @property
+    def rule(self) -> str:
+        """What sets a product apart beside its horizon and its days; empty where nothing does."""
+        return "" if self.timetable is None and self.days == 1 else f"{self.days} {self.timetable}"
+
+    def fit_issue(self, end: int) -> int:
+        """Whose knowledge a model is fitted with when the data end there; UTC microseconds.
+
+        The last issue of a timetable, so that the model learns with the gap before its target that it will meet.
+        """
+        return end if self.timetable is None else self.timetable.last(end, self.tz)
 
     def target(self, issue: int, anchor: int | None) -> pd.DatetimeIndex:
         """The instants that an issue is about, from its first step at or after the issue time.
@@ -109,7 +127,7 @@ class Settings:
             issue: UTC microseconds.
             anchor: any step of the asset's grid, UTC microseconds; None where it has no row, then the issue is one.
         """
-        return _target(issue, anchor, self.days_ahead, self.horizon, self.freq, self.tz)
+        return _target(issue, anchor, self.days_ahead, self.days, self.horizon, self.freq, self.tz)
 
     def task(self, target: pd.DatetimeIndex, static: Mapping[str, object]) -> Task:
         """The question for one asset and issue."""
@@ -126,11 +144,12 @@ class Settings:
 
 @lru_cache(maxsize=4096)
 def _target(
-    issue: int, anchor: int | None, days_ahead: int | None, horizon: int, freq: str, tz: str
+    issue: int, anchor: int | None, days_ahead: int | None, days: int, horizon: int, freq: str, tz: str
 ) -> pd.DatetimeIndex:
     """Shared, since most assets of a fleet are asked about the same instants."""
     if days_ahead is not None:
-        return calendar.delivery_day(pd.Timestamp(issue, unit="us", tz="UTC"), days_ahead, freq, tz)
+        at = pd.Timestamp(issue, unit="us", tz="UTC")
+        return calendar.delivery_day(at, days_ahead, freq, tz, days=days, anchor=anchor)
     first = issue if anchor is None else calendar.first_step(issue, anchor, freq, tz)
     return calendar.grid(pd.Timestamp(first, unit="us", tz="UTC"), horizon, freq, tz)
 

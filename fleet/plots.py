@@ -129,12 +129,24 @@ class Plots:
     Args:
         snapshot: gives the state to ask.
         only: the assets that are meant; None is all.
+        product: whose forecasts; None is the first of the fleet.
     """
 
     def __init__(
-        self, snapshot: Callable[[], Snapshot], config: FleetConfig, only: Sequence[str] | None = None
+        self,
+        snapshot: Callable[[], Snapshot],
+        config: FleetConfig,
+        only: Sequence[str] | None = None,
+        product: str | None = None,
     ) -> None:
         self._snapshot, self._config, self._only = snapshot, config, only
+        self._product = product or config.product_names[0]
+
+    def of(self, product: str) -> Plots:
+        """The same figures of another product."""
+        if product not in self._config.product_names:
+            raise ConfigInvalid(f"there is no product {product!r}{nearest(product, self._config.product_names)}")
+        return Plots(self._snapshot, self._config, self._only, product)
 
     def __repr__(self) -> str:
         whose = ", ".join(self._only) if self._only is not None else f"fleet {self._config.fleet.name}"
@@ -160,6 +172,7 @@ class Plots:
             recipes=self._recipes(role, recipes),
             assets=self._only,
             zones={config.asset_id: config.timezone for config in configs},
+            product=self._product,
         )
         return figures.errors(
             hours,
@@ -172,7 +185,11 @@ class Plots:
     def calibration(self, *, role: Role = "backtest", recipes: Sequence[str] | None = None) -> Figure:
         """Whether the quantiles keep their word: the share of actuals below each of them, against its level."""
         found = questions.reliability(
-            self._snapshot(), role=role, recipes=self._recipes(role, recipes), assets=self._only
+            self._snapshot(),
+            role=role,
+            recipes=self._recipes(role, recipes),
+            assets=self._only,
+            product=self._product,
         )
         return figures.calibration(
             found,
@@ -190,7 +207,7 @@ class Plots:
         """
         name = self._metric(metric)
         snapshot = self._snapshot()
-        ranked = questions.ranked(snapshot, metric=name)
+        ranked = questions.ranked(snapshot, metric=name, product=self._product)
         if self._only is not None:
             ranked = tuple(one for one in ranked if one.asset_id in self._only)
         places = dict.fromkeys([0, (len(ranked) - 1) // 2, len(ranked) - 1] if ranked else [])
@@ -201,7 +218,7 @@ class Plots:
         scenes = []
         for word, one in zip(words, chosen, strict=False):
             config, unit = configs[one.asset_id], units.get(one.asset_id, "")
-            curve = questions.backtested(snapshot, config, recipe=one.recipe)
+            curve = questions.backtested(snapshot, config, recipe=one.recipe, product=self._product)
             if curve is None:
                 continue
             stop = int(curve.times[-1]) + 1

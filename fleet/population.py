@@ -93,23 +93,45 @@ class Population:
 
     Args:
         newest: end of the data of the whole fleet, selected or not; UTC microseconds, None without a row.
+        product: the one that all of this is about.
     """
 
     members: tuple[Member, ...]
     settings: tuple[Settings, ...]
     newest: int | None = None
+    product: str = "default"
 
 
 def population(snapshot: Snapshot, config: FleetConfig, *, select: Sequence[str], where: str | None) -> Population:
-    """The assets that match any glob of `select` and the SQL predicate `where` over `assets`.
+    """`populations` of the main product, with all assets, whether it is issued for them or not."""
+    return _found(snapshot, config, [config.product_names[0]], select, where, whole=True)[0]
+
+
+def populations(
+    snapshot: Snapshot, config: FleetConfig, products: Sequence[str], *, select: Sequence[str], where: str | None
+) -> tuple[Population, ...]:
+    """By product the assets that match any glob of `select` and the SQL predicate `where` over `assets`.
 
     Args:
+        products: of the configuration; one that is issued for none of these assets has no members.
         select: globs; a single text is one.
 
     Raises:
         ConfigInvalid: `where` is empty.
         NothingSelected: the selection matches no asset, or the store holds none.
     """
+    return _found(snapshot, config, products, select, where, whole=False)
+
+
+def _found(
+    snapshot: Snapshot,
+    config: FleetConfig,
+    products: Sequence[str],
+    select: Sequence[str],
+    where: str | None,
+    *,
+    whole: bool,
+) -> tuple[Population, ...]:
     if where is not None and not where.strip():
         raise ConfigInvalid("where is empty", hint="leave it out for all assets, or say for example: kind = 'large'")
     found = snapshot.sql(SUMMARY).rows()
@@ -118,27 +140,34 @@ def population(snapshot: Snapshot, config: FleetConfig, *, select: Sequence[str]
     globs = (select,) if isinstance(select, str) else select
     wanted = _wanted(snapshot, [row["asset_id"] for row in found], globs, where)
     capacities = _capacities(snapshot)
-    settings: dict[Settings, int] = {}
-    members = []
+    settings: dict[str, dict[Settings, int]] = {product: {} for product in products}
+    members: dict[str, list[Member]] = {product: [] for product in products}
     for row in found:
         if row["asset_id"] not in wanted:
             continue
         register = json.loads(row["register"])
-        resolved = config.for_asset(row["asset_id"], register)
-        number = settings.setdefault(settings_of(resolved), len(settings))
-        members.append(
-            Member(
-                asset_id=row["asset_id"],
-                config=resolved,
-                settings=number,
-                rows=row["n"],
-                data_end=_data_end(row["last_reading"] or row["last_row"], resolved),
-                first_reading=row["first_reading"],
-                static={k: v for k, v in resolved.static.items() if v is not None},
-                capacities=capacities.get(row["asset_id"], ()),
+        for product in products:
+            resolved = config.for_asset(row["asset_id"], register, product)
+            if not whole and product not in resolved.products:
+                continue
+            known = settings[product]
+            members[product].append(
+                Member(
+                    asset_id=row["asset_id"],
+                    config=resolved,
+                    settings=known.setdefault(settings_of(resolved), len(known)),
+                    rows=row["n"],
+                    data_end=_data_end(row["last_reading"] or row["last_row"], resolved),
+                    first_reading=row["first_reading"],
+                    static={k: v for k, v in resolved.static.items() if v is not None},
+                    capacities=capacities.get(row["asset_id"], ()),
+                )
             )
-        )
-    return Population(members=tuple(members), settings=tuple(settings), newest=_newest(found, config))
+    newest = _newest(found, config)
+    return tuple(
+        Population(members=tuple(members[product]), settings=tuple(settings[product]), newest=newest, product=product)
+        for product in products
+    )
 
 
 def _newest(found: Sequence[Mapping[str, Any]], config: FleetConfig) -> int | None:
@@ -158,10 +187,10 @@ def _capacities(snapshot: Snapshot) -> dict[str, tuple[tuple[int, float], ...]]:
     return {asset: tuple(held) for asset, held in found.items() if any(math.isfinite(value) for _, value in held)}
 
 
-def settings_of(config: AssetConfig, product: str = "default") -> Settings:
+def settings_of(config: AssetConfig) -> Settings:
     """The product's grid and the training window of an asset."""
     return Settings(
-        product=product,
+        product=config.product,
         tz=config.timezone,
         freq=config.freq,
         horizon=config.horizon,
@@ -175,6 +204,9 @@ def settings_of(config: AssetConfig, product: str = "default") -> Settings:
             first=None if config.backtest.first is None else pd.Timestamp(config.backtest.first),
             refit=config.backtest.refit,
         ),
+        days_ahead=config.days_ahead,
+        days=config.days,
+        timetable=config.timetable,
     )
 
 

@@ -6,15 +6,16 @@ The same rules as the verbs', over the same rows; nothing is started and nothing
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from fleet.backtest import Due, unjudged
+from fleet.backtest import Due, candidates, unjudged
 from fleet.champions import standings
 from fleet.driver import Driver
+from fleet.due import issue_times
 from fleet.fitting import pickle_mark
-from fleet.inference import already_issued, issue_times
+from fleet.inference import already_issued
 from fleet.outcome import Failed, Planned, Report
 from fleet.plan import Recipe
 from fleet.population import Loaded, Population, batches, load
@@ -24,35 +25,60 @@ if TYPE_CHECKING:
     from store.reading import Snapshot
 
 Act = Literal["judge", "fit", "issue"]
+Work = Counter[tuple[str, Act, str | None]]
+"""By product, act and recipe the number of assets."""
 
 
-def rehearse_backtest(driver: Driver, people: Population, *, recipes: Mapping[str, Recipe], force: bool) -> Report:
+def rehearse_backtest(
+    driver: Driver, products: Sequence[Population], *, recipes: Mapping[str, Recipe], force: bool
+) -> Report:
     """What `backtest` would judge."""
     snapshot = driver.store.snapshot()
-    work: Counter[tuple[Act, str | None]] = Counter()
+    work: Work = Counter()
     busy: set[str] = set()
-    for asset_id, names in _due(driver, snapshot, people, recipes, unjudged(snapshot, people, recipes, force=force)):
-        work.update(("judge", name) for name in names)
-        busy.update([asset_id] if names else ())
-    return _report(driver, people, work, busy)
+    for people in products:
+        mine = candidates(people, recipes)
+        of_batch = unjudged(snapshot, people, mine, force=force)
+        for asset_id, names in _due(driver, snapshot, people, mine, of_batch):
+            work.update((people.product, "judge", name) for name in names)
+            busy.update([asset_id] if names else ())
+    return _report(driver, products, work, busy)
 
 
 def rehearse_train(
-    driver: Driver, people: Population, *, recipes: Mapping[str, Recipe], judging: bool, force: bool
+    driver: Driver, products: Sequence[Population], *, recipes: Mapping[str, Recipe], judging: bool, force: bool
 ) -> Report:
     """What `train` would judge and fit. What an asset to be judged is fitted with stands under no name yet."""
     snapshot = driver.store.snapshot()
-    work: Counter[tuple[Act, str | None]] = Counter()
+    work: Work = Counter()
+    busy: set[str] = set()
+    for people in products:
+        mine = candidates(people, recipes)
+        busy |= _trained(driver, snapshot, people, work, recipes=mine, judging=judging, force=force)
+    return _report(driver, products, work, busy)
+
+
+def _trained(
+    driver: Driver,
+    snapshot: Snapshot,
+    people: Population,
+    work: Work,
+    *,
+    recipes: Mapping[str, Recipe],
+    judging: bool,
+    force: bool,
+) -> set[str]:
+    """Count what would be done for one product; the assets that there is something to do for."""
     unknown: set[str] = set()
     if judging:
         of_batch = unjudged(snapshot, people, recipes, force=force)
         for asset_id, names in _due(driver, snapshot, people, recipes, of_batch):
-            work.update(("judge", name) for name in names)
+            work.update((people.product, "judge", name) for name in names)
             unknown.update([asset_id] if names else ())
         plans = planned(driver, snapshot, people, recipes, {})
     else:
         plans = {member.asset_id: fit_all(member, recipes) for member in people.members}
-    work.update([("fit", None)] * len(unknown))
+    work.update([(people.product, "fit", None)] * len(unknown))
     # Of an asset that is judged first only the fallbacks are known.
     plans = {
         asset_id: Plan(chosen=None, recipes=tuple(n for n in plan.recipes if n != plan.chosen))
@@ -66,21 +92,27 @@ def rehearse_train(
     of_batch = unfitted(snapshot, people, wanted, plans, versions, openable=openable, force=force)
     busy = set(unknown)
     for asset_id, names in _due(driver, snapshot, people, wanted, of_batch):
-        work.update(("fit", name) for name in names)
+        work.update((people.product, "fit", name) for name in names)
         busy.update([asset_id] if names else ())
-    return _report(driver, people, work, busy)
+    return busy
 
 
-def rehearse_forecast(driver: Driver, people: Population, *, issue_time: datetime | None, reissue: bool) -> Report:
+def rehearse_forecast(
+    driver: Driver, products: Sequence[Population], *, issue_time: datetime | None, reissue: bool
+) -> Report:
     """What `forecast` would issue with; under no name stand the assets that have no champion."""
     snapshot = driver.store.snapshot()
-    issues = issue_times(people, issue_time)
-    there = set() if reissue or not issues else already_issued(snapshot, issues.values())
-    standing = standings(snapshot)
-    due = [asset_id for asset_id, issue in issues.items() if (asset_id, issue) not in there]
-    champions = (standing[asset_id].recipe if asset_id in standing else None for asset_id in due)
-    work: Counter[tuple[Act, str | None]] = Counter(("issue", recipe) for recipe in champions)
-    return _report(driver, people, work, set(due))
+    work: Work = Counter()
+    busy: set[str] = set()
+    for people in products:
+        issues = issue_times(snapshot, people, issue_time, driver.clock.now())
+        there = set() if reissue or not issues else already_issued(snapshot, people.product, issues.values())
+        standing = standings(snapshot, people.product)
+        due = [asset_id for asset_id, issue in issues.items() if (asset_id, issue) not in there]
+        champions = (standing[asset_id].recipe if asset_id in standing else None for asset_id in due)
+        work.update((people.product, "issue", recipe) for recipe in champions)
+        busy.update(due)
+    return _report(driver, products, work, busy)
 
 
 def _due(
@@ -99,12 +131,19 @@ def _due(
             yield member.asset_id, tuple(due(member))
 
 
-def _report(driver: Driver, people: Population, work: Counter[tuple[Act, str | None]], busy: set[str]) -> Report:
-    rows = sorted(work.items(), key=lambda row: (("judge", "fit", "issue").index(row[0][0]), -row[1], row[0][1] or ""))
+def _report(driver: Driver, products: Sequence[Population], work: Work, busy: set[str]) -> Report:
+    acts, names = ("judge", "fit", "issue"), [people.product for people in products]
+    rows = sorted(
+        work.items(), key=lambda row: (names.index(row[0][0]), acts.index(row[0][1]), -row[1], row[0][2] or "")
+    )
+    assets = {member.asset_id for people in products for member in people.members}
     return Report(
         job=driver.job,
         slot=driver.slot,
-        assets=len(people.members),
-        skipped=len(people.members) - len(busy),
-        planned=tuple(Planned(act=act, recipe=recipe, assets=count) for (act, recipe), count in rows),
+        assets=len(assets),
+        skipped=len(assets) - len(busy),
+        products=tuple(names),
+        planned=tuple(
+            Planned(act=act, recipe=recipe, assets=count, product=product) for (product, act, recipe), count in rows
+        ),
     )

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # By asset and evaluation the commit that the scales of all its seasons are at least as new as.
 KNOWN = """
 select asset_id, origin, min(_v) as v from scales__v
-where product = 'default' and origin >= $since group by asset_id, origin
+where product = $product and origin >= $since group by asset_id, origin
 """
 
 
@@ -40,7 +40,8 @@ class Scales:
         self._before = {asset_id: before for asset_id, before in befores if before is not None}
         self._known: dict[tuple[str, int], int] = {}
         if self._before:
-            rows = snapshot.sql(KNOWN, {"since": from_micros(min(self._before.values()))}).rows()
+            asked = {"product": people.product, "since": from_micros(min(self._before.values()))}
+            rows = snapshot.sql(KNOWN, asked).rows()
             self._known = {(row["asset_id"], to_micros(row["origin"])): row["v"] for row in rows}
 
     def renewed(self, loaded: Loaded, member: Member) -> Finished | None:

@@ -101,7 +101,11 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
     ledger.add(
         None,
         [
-            Outcome(asset_id=member.asset_id, status="ok" if member.asset_id in done else "skipped")
+            Outcome(
+                asset_id=member.asset_id,
+                product=people.product,
+                status="ok" if member.asset_id in done else "skipped",
+            )
             for member in people.members
         ],
     )

@@ -6,14 +6,14 @@ the one the decision saw. A kill anywhere costs the chunks in hand: the next run
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from fleet.backtest import Due, judge
-from fleet.champions import PRODUCT, Standing, champion_row, standings
+from fleet.backtest import Due, candidates, judge
+from fleet.champions import Standing, champion_row, standings
 from fleet.comparison import compared, measured
 from fleet.driver import Driver, due_item
 from fleet.due import failing
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 TRAINED = """
 select asset_id, recipe, arg_max(fingerprint, run_id) as fingerprint, arg_max(version_id, run_id) as version_id
 from (select r.asset_id, r.recipe, r.fingerprint, r.run_id, v.version_id from runs r
-      join versions v on v.run_id = r.run_id where r.kind = 'train' and r.status = 'ok' and r.product = 'default'
+      join versions v on v.run_id = r.run_id where r.kind = 'train' and r.status = 'ok' and r.product = $product
       and (v.codec <> 'cloudpickle' or json_extract_string(r.tags, '$.pickle') = $openable))
 group by asset_id, recipe
 """
@@ -66,7 +66,7 @@ class Plan:
 
 def train(
     driver: Driver,
-    people: Population,
+    products: Sequence[Population],
     ledger: Ledger,
     *,
     recipes: Mapping[str, Recipe],
@@ -74,20 +74,39 @@ def train(
     promote: bool,
     force: bool,
 ) -> Report:
-    """Judge, decide, fit and promote; one outcome per asset.
+    """Judge, decide, fit and promote; one outcome per asset and product.
 
     Args:
+        products: the assets of each.
         recipes: candidates by name.
         judging: False fits every candidate as it is, without a backtest or a decision.
         promote: False leaves champions and decisions alone.
         force: judge and fit again whatever is there.
     """
+    for people in products:
+        mine = candidates(people, recipes)
+        _train(driver, people, ledger, recipes=mine, judging=judging, promote=promote, force=force)
+        if driver.interrupt.asked():
+            break
+    return ledger.close(interrupted=driver.interrupt.asked())
+
+
+def _train(
+    driver: Driver,
+    people: Population,
+    ledger: Ledger,
+    *,
+    recipes: Mapping[str, Recipe],
+    judging: bool,
+    promote: bool,
+    force: bool,
+) -> None:
     judged: dict[str, dict[str, Failed]] = {}
     if judging:
         judged = judge(driver, driver.store.snapshot(), people, ledger, recipes=recipes, force=force, tell=False)
         ledger.commit()
         if driver.interrupt.asked():
-            return ledger.close(interrupted=True)
+            return
     snapshot = driver.store.snapshot()
     if judging:
         plans = planned(driver, snapshot, people, recipes, judged)
@@ -98,14 +117,14 @@ def train(
             if plans[asset_id].chosen is not None:
                 ledger.blame(asset_id, recipe, failed)
     settling = _Settling(
+        product=people.product,
         plans=plans,
         ledger=ledger,
         promote=promote and judging,
         now=driver.clock.now(),
-        news=frozenset(judged) | failing(snapshot, "train"),
+        news=frozenset(judged) | failing(snapshot, "train", people.product),
     )
     _fit(driver, snapshot, people, settling, force=force)
-    return ledger.close(interrupted=driver.interrupt.asked())
 
 
 def fit_all(member: Member, recipes: Mapping[str, Recipe]) -> Plan:
@@ -125,9 +144,9 @@ def planned(
     Args:
         judged: by asset judged a moment ago, the recipes that failed on it.
     """
-    standing = standings(snapshot)
+    standing = standings(snapshot, people.product)
     figures = _figures(driver, snapshot, people, recipes, standing)
-    before = last_failures(snapshot)
+    before = last_failures(snapshot, people.product)
     chains = {member.config.train.fallback for member in people.members}
     learning = {chain: [name for name in chain if driver.recipe(name).learns] for chain in chains}
     plans = {}
@@ -173,8 +192,9 @@ def _figures(
     figures: dict[str, list[Candidate]] = {}
     for (name, extra), assets in groups.items():
         metric, names = parse(name), [*recipes, *([extra] if extra else [])]
-        sums = compared(snapshot, role="backtest", recipes=names, assets=assets, across="asset")
-        errors = loss(metric, measured(snapshot, sums, metric))
+        product = people.product
+        sums = compared(snapshot, role="backtest", recipes=names, product=product, assets=assets, across="asset")
+        errors = loss(metric, measured(snapshot, sums, metric, product=product))
         for asset_id, recipe, error, points, foresight in zip(
             sums.asset, sums.recipe, errors, sums.columns["n"], sums.foresight, strict=True
         ):
@@ -200,7 +220,8 @@ def unfitted(
         versions: told of the versions there are already, by (asset, recipe).
         openable: the mark of the pickles that can be opened here.
     """
-    trained = () if force else snapshot.sql(TRAINED, {"openable": openable}).rows()
+    asked = {"openable": openable, "product": people.product}
+    trained = () if force else snapshot.sql(TRAINED, asked).rows()
     known = {row["fingerprint"]: row["version_id"] for row in trained}
 
     def of_batch(loaded: Loaded) -> Due:
@@ -243,7 +264,7 @@ def _fit(driver: Driver, snapshot: Snapshot, people: Population, settling: _Sett
         return item
 
     members = {member.asset_id: member for member in people.members}
-    ledger.begin("fitting")
+    ledger.begin("fitting", people)
     for chunk, done in driver.run(fit_chunk, snapshot, people, plan, recipes, partial(lost, "train")):
         finished = signed(done, driver.keyring)
         failures: dict[str, dict[str, Failed]] = {item.asset.asset_id: {} for item in chunk}
@@ -276,6 +297,7 @@ class _Settling:
         versions: by (asset, recipe) the newest version of all that is planned, or why there is none.
     """
 
+    product: str
     plans: Mapping[str, Plan]
     ledger: Ledger
     promote: bool
@@ -291,7 +313,7 @@ class _Settling:
             otherwise: its status where nothing is wrong and nobody moves.
         """
         plan = self.plans[member.asset_id]
-        outcome = _outcome(member.asset_id, plan, failed, seconds, otherwise)
+        outcome = replace(_outcome(member.asset_id, plan, failed, seconds, otherwise), product=self.product)
         for recipe, failure in failed.items():
             if failure is not outcome.failure:
                 self.ledger.blame(member.asset_id, recipe, failure)
@@ -315,10 +337,12 @@ class _Settling:
         assert plan.chosen is not None
         self.ledger.move(
             Move(
-                champion=champion_row(asset_id, plan.chosen, version, self.now),
+                champion=champion_row(asset_id, self.product, plan.chosen, version, self.now),
                 expected=plan.standing.version_id,
                 decision=decision,
-                outcome=Outcome(asset_id=asset_id, status="ok", recipe=plan.chosen, duration_s=seconds),
+                outcome=Outcome(
+                    asset_id=asset_id, product=self.product, status="ok", recipe=plan.chosen, duration_s=seconds
+                ),
             )
         )
 
@@ -338,7 +362,7 @@ def _outcome(asset_id: str, plan: Plan, failed: Mapping[str, Failed], seconds: f
 def _decision_row(member: Member, decision: Decision, now: datetime) -> dict[str, Any]:
     return {
         "asset_id": member.asset_id,
-        "product": PRODUCT,
+        "product": member.config.product,
         "decided_at": now,
         "champion": decision.champion,
         "challenger": decision.challenger,

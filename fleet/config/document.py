@@ -20,7 +20,8 @@ from fleet.config.models import (
     RetentionSection,
     TrainSection,
 )
-from fleet.config.resolving import AssetConfig, Override, Resolver, Setting, default_seasons
+from fleet.config.resolving import AssetConfig, Override, Resolver, Setting
+from fleet.config.steps import default_seasons
 from fleet.errors import ConfigInvalid
 
 REGISTER_COLUMNS = ("kind", "region", "capacity", "unit", "timezone", "freq", "state")
@@ -64,16 +65,27 @@ class FleetConfig:
 
     @property
     def product_names(self) -> tuple[str, ...]:
-        """What may be issued: ``default`` (the horizon of [fleet]) and the products of the file."""
-        return ("default", *(name for name in self.products if name != "default"))
+        """What may be issued: the products of the file, and ``default``, the horizon of [fleet], before them.
 
-    def for_asset(self, asset_id: str, register: Mapping[str, object] | None = None) -> AssetConfig:
-        """What holds for one asset, given its row of the register (a row of the store's ``assets``)."""
-        return self.resolver.for_asset(asset_id, register or {})
+        A file that names products and no horizon in [fleet] has no ``default``.
+        """
+        return self.resolver.names
 
-    def show(self, asset_id: str, register: Mapping[str, object] | None = None) -> list[Setting]:
-        """Every value that holds for one asset, with where it comes from."""
-        return self.resolver.show(asset_id, register or {})
+    def for_asset(
+        self, asset_id: str, register: Mapping[str, object] | None = None, product: str | None = None
+    ) -> AssetConfig:
+        """What holds for one asset, given its row of the register (a row of the store's ``assets``).
+
+        Args:
+            product: which of `product_names`; None is the first.
+        """
+        return self.resolver.for_asset(asset_id, register or {}, product)
+
+    def show(
+        self, asset_id: str, register: Mapping[str, object] | None = None, product: str | None = None
+    ) -> list[Setting]:
+        """Every value that holds for one asset and product, with where it comes from."""
+        return self.resolver.show(asset_id, register or {}, product)
 
     def recipe(self, name: str) -> RecipeConfig:
         """A recipe by name: one of the file, or one that every fleet has for its fallbacks."""

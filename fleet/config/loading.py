@@ -110,21 +110,25 @@ class _Reader:
         recipes = self.recipes(raw.get("recipes", {}), fleet)
         train = self.section(TrainSection, raw, "train")
         base = {name: self.table(raw.get(name, {}), [name]) for name in OVERRIDABLE}
+        products = self.named(ProductSection, raw, "products")
+        overrides = self.overrides(raw.get("overrides", {}), base, raw.get("products", {}))
         config = FleetConfig(
             file=self.file,
             fleet=fleet,
             assets=self.section(AssetsSection, raw, "assets") if "assets" in raw else None,
             data=self.section(DataSection, raw, "data"),
             covariates=self.covariates(raw.get("covariates", [])),
-            products=self.named(ProductSection, raw, "products"),
+            products=products,
             retention=self.named(RetentionSection, raw, "retention"),
             recipes=recipes,
             train=train,
             backtest=self.section(BacktestSection, raw, "backtest"),
             promotion=self.section(PromotionSection, raw, "promotion"),
             jobs=self.named(JobSection, raw, "jobs"),
-            overrides=(overrides := self.overrides(raw.get("overrides", {}), base)),
-            resolver=Resolver(base=base, overrides=overrides, recipes=tuple(recipes)),
+            overrides=overrides,
+            resolver=Resolver(
+                base=base, overrides=overrides, recipes=tuple(recipes), products=dict(raw.get("products", {}))
+            ),
         )
         self.check_names(config)
         if check_recipes:
@@ -228,15 +232,19 @@ class _Reader:
             if "promotion" in override.sections:
                 raw = {**config.resolver.base["promotion"], **override.sections["promotion"]}
                 sections.append((["overrides", override.key, "promotion"], PromotionSection.model_validate(raw)))
-        for where, section in sections:
+        named = [(where, section.metric) for where, section in sections]
+        named += [(where, product.metric) for where, product in self.products(config) if product.metric is not None]
+        for where, name in named:
             try:
-                metric = metric_of(section.metric)
+                metric = metric_of(name)
             except MetricUnknown as error:
                 raise self.refused(f"{place(where)} metric: {error.message}; {error.hint}") from error
             if metric.family == "skill" and metric.recipe:
                 self.known(where, "metric", (metric.recipe,), config.recipes, "recipe")
 
-    def overrides(self, raw: object, base: Mapping[str, Mapping[str, Any]]) -> tuple[Override, ...]:
+    def overrides(
+        self, raw: object, base: Mapping[str, Mapping[str, Any]], products: Mapping[str, Mapping[str, Any]]
+    ) -> tuple[Override, ...]:
         """The overrides, weakest first: groups in the order of the file, then single assets."""
         found = []
         for key, sections in self.table(raw, ["overrides"]).items():
@@ -247,14 +255,17 @@ class _Reader:
                     hint=f'such as [overrides."region={key}".train]' if not equals else "",
                 )
             for name, keys in self.table(sections, ["overrides", key]).items():
-                self.override_section(key, name, keys, base)
+                if name == "products":
+                    self.override_products(key, keys, products)
+                else:
+                    self.override_section(key, name, keys, base)
             found.append(Override(key=key, column=column.strip(), value=value.strip(), sections=sections))
         return tuple(sorted(found, key=lambda override: override.one_asset))
 
     def override_section(self, key: str, name: str, keys: object, base: Mapping[str, Mapping[str, Any]]) -> None:
         where: list[str | int] = ["overrides", key, name]
         if name not in OVERRIDABLE:
-            raise self.refused(f"{place(where)}: cannot be overridden{meant(name, OVERRIDABLE)}")
+            raise self.refused(f"{place(where)}: cannot be overridden{meant(name, [*OVERRIDABLE, 'products'])}")
         given = self.table(keys, where)
         for one in given:
             if one not in OVERRIDABLE[name]:
@@ -264,12 +275,40 @@ class _Reader:
                 raise self.refused(f"{place(where)} {one}: {what}{ending}")
         self.checked(_SECTIONS[name], {**base[name], **given}, where)
 
+    def override_products(self, key: str, tables: object, products: Mapping[str, Mapping[str, Any]]) -> None:
+        for name, keys in self.table(tables, ["overrides", key, "products"]).items():
+            where: list[str | int] = ["overrides", key, "products", name]
+            if name not in products:
+                raise self.refused(f"{place(where)}: no product {toml_text(name)}{meant(name, products)}")
+            self.checked(ProductSection, {**products[name], **self.table(keys, where)}, where)
+
+    def products(self, config: FleetConfig) -> list[tuple[list[str | int], ProductSection]]:
+        """The products of the fleet and those of the overrides, with where each stands."""
+        found: list[tuple[list[str | int], ProductSection]] = [
+            (["products", name], product) for name, product in config.products.items()
+        ]
+        for override in config.overrides:
+            for name, keys in override.products.items():
+                raw = {**config.resolver.products[name], **keys}
+                found.append((["overrides", override.key, "products", name], ProductSection.model_validate(raw)))
+        return found
+
     def check_names(self, config: FleetConfig) -> None:
         """Every recipe, covariate and job that is named somewhere exists."""
         anywhere = {*config.recipes, *STANDARD}
         for where, train in self.trainings(config):
             self.known(where, "fallback", train.fallback, anywhere, "recipe")
             self.known(where, "recipes", train.recipes or (), config.recipes, "recipe")
+        for where, product in self.products(config):
+            self.known(where, "fallback", product.fallback or (), anywhere, "recipe")
+            self.known(where, "recipes", product.recipes or (), config.recipes, "recipe")
+        issued: list[tuple[list[str | int], Any]] = [(["fleet"], config.fleet.products)]
+        issued += [
+            (["overrides", o.key, "fleet"], o.sections.get("fleet", {}).get("products")) for o in config.overrides
+        ]
+        for issued_where, names in issued:
+            wanted = (names,) if isinstance(names, str) else tuple(names or ())
+            self.known(issued_where, "products", wanted, config.product_names, "product")
         covariates = {name for covariate in config.covariates for name in covariate.columns}
         for recipe in config.recipes.values():
             self.known(["recipes", recipe.name], "covariates", recipe.covariates or (), covariates, "covariate")

@@ -6,6 +6,7 @@ message says what is accepted; ``fleet.config.messages`` puts the file, the key 
 
 from __future__ import annotations
 
+import calendar
 import difflib
 import re
 from datetime import UTC, datetime, time, timedelta
@@ -150,6 +151,84 @@ def wall_time(value: Any) -> time:
     return moment
 
 
+def wall_times(value: Any) -> tuple[time, ...]:
+    """One time of day or several, ascending.
+
+    >>> wall_times(["18:00", "06:00"])
+    (datetime.time(6, 0), datetime.time(18, 0))
+    """
+    given = [wall_time(one) for one in (value if isinstance(value, list | tuple) else [value])]
+    if not given or len(set(given)) < len(given):
+        raise wrong('expected a time of day, or a list of different ones; accepted: "11:30", ["06:00", "18:00"]')
+    return tuple(sorted(given))
+
+
+WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY_NAMES = {**{day: day for day in WEEKDAYS}, **{day.lower(): day.lower()[:3] for day in calendar.day_name}}
+
+
+def weekdays(value: Any) -> tuple[str, ...]:
+    """Days of the week, Monday first.
+
+    >>> weekdays(["Friday", "mon"])
+    ('mon', 'fri')
+    """
+    given = [value] if isinstance(value, str) else value
+    names = {_DAY_NAMES.get(str(day).strip().lower()) for day in given} if isinstance(given, list | tuple) else set()
+    if not names or None in names:
+        raise wrong(f"expected days of the week; accepted: a list of {', '.join(WEEKDAYS)}")
+    return tuple(day for day in WEEKDAYS if day in names)
+
+
+_TARGET = re.compile(r"(today|tomorrow)(?:\s*\+\s*(\d{1,3}))?")
+
+
+def days_ahead(target: str) -> int:
+    """Local days from the issue to the day that a target names.
+
+    >>> days_ahead("today"), days_ahead("tomorrow"), days_ahead("tomorrow+1")
+    (0, 1, 2)
+    """
+    found = _TARGET.fullmatch(target)
+    assert found is not None
+    return {"today": 0, "tomorrow": 1}[found[1]] + int(found[2] or 0)
+
+
+def target(value: Any) -> str:
+    """The local day that a product is about, in one spelling; a number counts days from the day of the issue.
+
+    >>> target("tomorrow"), target("tomorrow + 1"), target(2), target("today+1")
+    ('tomorrow', 'tomorrow+1', 'tomorrow+1', 'tomorrow')
+    """
+    if isinstance(value, str) and _TARGET.fullmatch(value.strip()):
+        ahead = days_ahead(value.strip())
+    elif isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= 1000:
+        ahead = value
+    else:
+        raise wrong('expected a local day; accepted: "today", "tomorrow", "tomorrow+1", or a count of days')
+    return ("today", "tomorrow")[ahead] if ahead < 2 else f"tomorrow+{ahead - 1}"
+
+
+_MOST_STEPS = 100_000
+
+
+def horizon(value: Any) -> int | str:
+    """How far a forecast reaches: a count of steps, or a length that holds for assets of any step.
+
+    >>> horizon(24), horizon("36h"), horizon("7d"), horizon("3MS")
+    (24, '36h', '7D', '3MS')
+    """
+    found = _STEP.fullmatch(value.strip()) if isinstance(value, str) else None
+    unit = _STEP_UNITS.get(found[2].lower()) if found else None
+    if found is not None and unit is not None and found[1] and 0 < int(found[1]) <= _MOST_STEPS:
+        return f"{int(found[1])}{unit}"
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise wrong('expected a whole number of steps, or a length; accepted: 24, "36h", "7d"')
+    if not 1 <= value <= _MOST_STEPS:
+        raise wrong("accepted: 1 or more" if value < 1 else f"accepted: {_MOST_STEPS} or less")
+    return value
+
+
 def several(value: Any) -> Any:
     """A list, or one word that stands for a list of one."""
     return (value,) if isinstance(value, str) else value
@@ -190,10 +269,18 @@ Zone = Annotated[str, BeforeValidator(zone)]
 Levels = Annotated[tuple[float, ...], BeforeValidator(levels)]
 Instant = Annotated[datetime, BeforeValidator(instant)]
 WallTime = Annotated[time, BeforeValidator(wall_time), PlainSerializer(lambda v: v.strftime("%H:%M"), return_type=str)]
+WallTimes = Annotated[
+    tuple[time, ...],
+    BeforeValidator(wall_times),
+    PlainSerializer(lambda v: [one.strftime("%H:%M") for one in v], return_type=list),
+]
+Weekdays = Annotated[tuple[str, ...], BeforeValidator(weekdays)]
+Target = Annotated[str, BeforeValidator(target)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
 Texts = Annotated[tuple[Text, ...], BeforeValidator(several)]
 Count = Annotated[int, Field(strict=True, ge=1)]
-Horizon = Annotated[int, Field(strict=True, ge=1, le=100_000)]
+Horizon = Annotated[int | str, BeforeValidator(horizon)]
+Days = Annotated[int, Field(strict=True, ge=1, le=366)]
 NonNegative = Annotated[int, Field(strict=True, ge=0)]
 Number = Annotated[int, Field(strict=True)]
 Real = Annotated[float, Field(strict=True, allow_inf_nan=False)]

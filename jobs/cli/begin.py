@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ from cyclopts import App
 
 from jobs.cli.console import print_json, print_rows, say
 from jobs.cli.exits import Exit
-from jobs.cli.options import KEEP, Common
+from jobs.cli.options import KEEP, Common, Product
 from jobs.errors import UsageInvalid
 from store.errors import NotFound
 
@@ -81,19 +81,23 @@ def init(
 
 
 @config.command
-def show(asset: str | None = None, /, *, common: Common = COMMON) -> int:
+def show(asset: str | None = None, /, *, product: Product = None, common: Common = COMMON) -> int:
     """The values in force, for the fleet or for one asset, and where each comes from.
 
     For example:
 
     - `tsfleet config show`
     - `tsfleet config show plant-7`
+    - `tsfleet config show plant-7 --product day_ahead`
 
     Args:
         asset: An asset's id; without it, what holds for all.
+        product: What holds for this product, by name; the first of fleet.toml without it.
     """
     found = common.load()
-    settings = found.show(asset or "", {} if asset is None else _register_row(found, asset))
+    if product is not None and product not in found.product_names:
+        raise UsageInvalid(f"--product {product}: no such product", hint=f"there are {', '.join(found.product_names)}")
+    settings = found.show(asset or "", {} if asset is None else _register_row(found, asset), product)
     rows = [{"key": s.key, "value": _as_written(s.value), "from": s.origin} for s in settings]
     print_rows(rows, as_json=common.json)
     return Exit.OK
@@ -103,6 +107,8 @@ def _as_written(value: object) -> object:
     """A value as the file writes it."""
     from fleet.config.values import duration_text
 
+    if isinstance(value, tuple) and value and isinstance(value[0], time):
+        return [f"{one:%H:%M}" for one in value]
     return duration_text(value) if isinstance(value, timedelta) else value
 
 

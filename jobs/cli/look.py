@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from jobs.cli.console import Row, cell, print_json, print_rows, say
 from jobs.cli.exits import Exit
-from jobs.cli.options import Common, Names, Which, day, names
+from jobs.cli.options import Common, Names, Product, Which, day, names
 
 ALL = Which()
 COMMON = Common()
@@ -19,6 +19,7 @@ COMMON = Common()
 def leaderboard(
     *,
     which: Which = ALL,
+    product: Product = None,
     role: Literal["backtest", "live"] = "backtest",
     metrics: Names = None,
     average: Literal["mean", "median", "micro"] = "mean",
@@ -39,6 +40,7 @@ def leaderboard(
     - `tsfleet leaderboard --role live --select 'b1*' --json`
 
     Args:
+        product: Which product, by name; the first of fleet.toml without it.
         role: Scores of past days judged by `backtest`, or of the forecasts that were issued.
         metrics: With commas: mae, rmse, bias, wape, smape, mase_24, skill_<recipe>, pinball_q10, crps, coverage_80, ...
         average: Over assets; micro pools all points.
@@ -48,6 +50,7 @@ def leaderboard(
     """
     with common.fleet(read_only=True) as fleet:
         board = fleet.leaderboard(
+            product=product,
             select=which.select,
             where=which.where,
             role=role,
@@ -77,6 +80,7 @@ def worst(
     *,
     which: Which = ALL,
     n: Annotated[int, Parameter(name=["-n", "--n"])] = 10,
+    product: Product = None,
     metric: str | None = None,
     role: Literal["backtest", "live"] = "backtest",
     common: Common = COMMON,
@@ -90,11 +94,12 @@ def worst(
 
     Args:
         n: How many.
+        product: Which product, by name; the first of fleet.toml without it.
         metric: By which metric; without it, the metric of [promotion].
         role: Scores of past days judged by `backtest`, or of the forecasts that were issued.
     """
     with common.fleet(read_only=True) as fleet:
-        rows = fleet.worst(n, metric=metric, role=role, select=which.select, where=which.where)
+        rows = fleet.worst(n, product=product, metric=metric, role=role, select=which.select, where=which.where)
     print_rows(rows, as_json=common.json, empty="no scores yet: run `tsfleet backtest`")
     return Exit.OK
 
@@ -116,8 +121,15 @@ def status(*, common: Common = COMMON) -> int:
         print_json(found)
     else:
         print_rows([{"what": what, "value": value} for what, value in _told(found).items()], as_json=False)
+        several = len(found["products"]) > 1
+        if several:
+            print_rows([_product(row) for row in found["products"]], as_json=False, title="Its products")
         if found["failures"]:
-            print_rows([_failure(row) for row in found["failures"]], as_json=False, title="What failed, and why")
+            print_rows(
+                [_failure(row, several=several) for row in found["failures"]],
+                as_json=False,
+                title="What failed, and why",
+            )
             verbs = dict.fromkeys(row["verb"] for row in found["failures"])
             say("retry: " + ", ".join(f"tsfleet {verb} --failed" for verb in verbs))
         if found["jobs"]:
@@ -129,10 +141,11 @@ def status(*, common: Common = COMMON) -> int:
 
 def _told(found: Mapping[str, Any]) -> dict[str, str]:
     """The totals as a person reads them, a line each."""
-    states = {verb: {name.replace("_", " "): n for name, n in known.items()} for verb, known in found["states"].items()}
+    states = {verb: _words(known) for verb, known in found["states"].items()}
+    whole = f"{cell(found['champions'])} with a champion, {cell(found['stale'])} stale"
     return {
         "fleet": f"{found['name']}, {found['store']}",
-        "assets": f"{cell(found['assets'])}, {cell(found['champions'])} with a champion, {cell(found['stale'])} stale",
+        "assets": cell(found["assets"]) if len(found["products"]) > 1 else f"{cell(found['assets'])}, {whole}",
         "champions": _counted(found["recipes"]) or "none yet",
         **{f"last {verb}": _counted(known) or "never" for verb, known in states.items()},
         "readings": f"{cell(found['actuals'])}, newest {cell(found['newest_actual']) or 'never'}",
@@ -145,9 +158,20 @@ def _counted(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in numbers.items())
 
 
-def _failure(row: Mapping[str, Any]) -> Row:
+def _product(row: Mapping[str, Any]) -> Row:
+    states = {f"last {verb}": _counted(_words(known)) or "never" for verb, known in row["states"].items()}
+    shown = ("product", "assets", "champions", "stale", "newest_issue")
+    return {**{name.replace("_", " "): row[name] for name in shown}, **states}
+
+
+def _words(states: Mapping[str, int]) -> dict[str, int]:
+    return {name.replace("_", " "): count for name, count in states.items()}
+
+
+def _failure(row: Mapping[str, Any], *, several: bool) -> Row:
     words = {"failed": "failed", "fell_back": "fell back"}
     return {
+        **({"product": row["product"]} if several else {}),
         "verb": row["verb"],
         "assets": row["assets"],
         "state": words[row["status"]],
@@ -187,15 +211,19 @@ def runs(
     """
     with common.fleet(read_only=True) as fleet:
         rows = fleet.runs(select=which.select, where=which.where, status=status, recipe=recipe, kind=kind, limit=limit)
-    print_rows(rows if common.json else [_run(row) for row in rows], as_json=common.json, empty="no such run")
+    several = any(row["product"] != rows[0]["product"] for row in rows)
+    print_rows(
+        rows if common.json else [_run(row, several=several) for row in rows], as_json=common.json, empty="no such run"
+    )
     return Exit.OK
 
 
-def _run(row: Mapping[str, Any]) -> Row:
+def _run(row: Mapping[str, Any], *, several: bool) -> Row:
     error = (row["error"] or "").splitlines()
     return {
         "started": row["started_at"],
         "asset": row["asset_id"],
+        **({"product": row["product"]} if several else {}),
         "recipe": row["recipe"],
         "kind": row["kind"],
         "status": row["status"],

@@ -90,6 +90,7 @@ class Which:
 Workers: TypeAlias = Annotated[int | None, Parameter(group=COMMON)]
 Debug: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False, group=COMMON)]
 Names: TypeAlias = Annotated[str | None, Parameter(negative="")]
+Product: TypeAlias = Annotated[str | None, Parameter(negative="")]
 Flag: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False)]
 Due: TypeAlias = Annotated[bool, Parameter(negative="", show_default=False, group=FEW)]
 

@@ -40,8 +40,14 @@ def _tell_plan(report: Report, verb: str, *, as_json: bool) -> Exit:
     """What a verb would do, as a table; nothing was done, so nothing can have gone wrong."""
     assert report.planned is not None
     unnamed = "(no champion)" if verb == "forecast" else "(the best of them)"
+    several = len(report.products) > 1
     rows: list[Row] = [
-        {"act": p.act, "recipe": p.recipe if as_json else p.recipe or unnamed, "assets": p.assets}
+        {
+            **({"product": p.product} if several else {}),
+            "act": p.act,
+            "recipe": p.recipe if as_json else p.recipe or unnamed,
+            "assets": p.assets,
+        }
         for p in report.planned
     ]
     if not as_json:
@@ -60,8 +66,10 @@ def line(report: Report, verb: str) -> str:
     'train: 3 assets, ok 2, fell back 1, 1.2 s; wrote 3 runs'
     """
     counts = {"ok": report.ok, "failed": report.failed, "fell back": report.fell_back, "skipped": report.skipped}
+    several = [f"{len(report.products)} products"] if len(report.products) > 1 else []
     parts = [
         f"{report.assets:,} assets",
+        *several,
         *(f"{name} {count:,}" for name, count in counts.items() if count),
         f"{report.seconds:.1f} s",
     ]
@@ -82,6 +90,7 @@ def as_row(report: Report) -> Row:
     return {
         "job": report.job,
         "slot": report.slot,
+        "products": list(report.products),
         "assets": report.assets,
         "ok": report.ok,
         "failed": report.failed,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from jobs.cli.options import Common, Due, Flag, Names, Which, Workers, instant, moment, names
+from jobs.cli.options import Common, Due, Flag, Names, Product, Which, Workers, instant, moment, names
 from jobs.cli.progress import shown
 from jobs.cli.reports import finish, finish_ingest
 
@@ -35,6 +35,7 @@ def ingest(*, common: Common = COMMON) -> int:
 def backtest(
     *,
     which: Which = ALL,
+    product: Names = None,
     recipes: Names = None,
     failed: Due = False,
     force: Flag = False,
@@ -54,6 +55,7 @@ def backtest(
     - `tsfleet backtest --failed`
 
     Args:
+        product: Only these products, by name, with commas between them; all of them without it.
         recipes: Only these recipes, by name, with commas between them.
         failed: Assets of which a recipe failed the last time it was judged.
         force: Judge again what is judged already.
@@ -64,6 +66,7 @@ def backtest(
         report = fleet.backtest(
             select=which.select,
             where=which.where,
+            product=names(product),
             recipes=names(recipes),
             failed=failed,
             force=force,
@@ -78,6 +81,7 @@ def backtest(
 def train(
     *,
     which: Which = ALL,
+    product: Names = None,
     recipes: Names = None,
     judge: Annotated[bool, Parameter(negative="--no-judge")] = True,
     failed: Due = False,
@@ -101,6 +105,7 @@ def train(
     - `tsfleet train --failed --stale --dry-run`
 
     Args:
+        product: Only these products, by name, with commas between them; all of them without it.
         recipes: Only these recipes, by name, with commas between them.
         judge: Backtest and decide; --no-judge only fits.
         failed: Assets that failed or fell back in their last training.
@@ -113,6 +118,7 @@ def train(
         report = fleet.train(
             select=which.select,
             where=which.where,
+            product=names(product),
             recipes=names(recipes),
             judge=judge,
             promote=judge,
@@ -130,6 +136,7 @@ def train(
 def forecast(
     *,
     which: Which = ALL,
+    product: Names = None,
     issue_time: str | None = None,
     failed: Due = False,
     reissue: Flag = False,
@@ -139,18 +146,20 @@ def forecast(
 ) -> int:
     """Issue forecasts with the champions.
 
-    Without --issue-time each asset is forecast from the end of its last reading. A forecast that was issued already
-    stays; --reissue makes it anew and keeps both. Where a champion fails, its fallback forecasts and the outcome says
-    so.
+    Without --issue-time each asset is forecast from the end of its last reading, a product with issue times at the one
+    that the readings have come to. A forecast that was issued already stays; --reissue makes it anew and keeps both.
+    Where a champion fails, its fallback forecasts and the outcome says so.
 
     For example:
 
     - `tsfleet forecast`
     - `tsfleet forecast --issue-time 2024-06-10T00:00Z`
+    - `tsfleet forecast --product day_ahead`
     - `tsfleet forecast --failed`
 
     Args:
-        issue_time: Whose knowledge to use, as 2024-06-10T00:00Z.
+        product: Only these products, by name, with commas between them; all of them without it.
+        issue_time: Whose knowledge to use, as 2024-06-10T00:00Z; of a product with issue times the last one by then.
         failed: Assets whose last forecast failed or fell back; it is made anew, and what stood in for it is kept.
         reissue: Forecast again although it was issued.
         dry_run: Write nothing, tell what would be issued.
@@ -159,6 +168,7 @@ def forecast(
     with common.fleet(read_only=dry_run) as fleet, shown("forecast", quiet=common.json) as show:
         report = fleet.forecast(
             issue_time=instant(issue_time, "--issue-time"),
+            product=names(product),
             select=which.select,
             where=which.where,
             failed=failed,
@@ -185,7 +195,9 @@ def score(*, common: Common = COMMON) -> int:
     return finish(report, verb="score", as_json=common.json)
 
 
-def promote(recipe: str, /, *, which: Which = ALL, reason: str = "by hand", common: Common = COMMON) -> int:
+def promote(
+    recipe: str, /, *, which: Which = ALL, product: Product = None, reason: str = "by hand", common: Common = COMMON
+) -> int:
     """Put a recipe in force by hand, for one asset or many.
 
     The decision is recorded with your reason, and holds until the asset is judged anew. Each asset's newest version
@@ -198,11 +210,18 @@ def promote(recipe: str, /, *, which: Which = ALL, reason: str = "by hand", comm
 
     Args:
         recipe: The recipe to put in force.
+        product: For which product, by name; needed where there are several.
         reason: Why, for the ledger.
     """
     with common.fleet() as fleet:
         report = fleet.promote(
-            recipe, select=which.select, where=which.where, reason=reason, actor=_actor(), job="cli:promote"
+            recipe,
+            product=product,
+            select=which.select,
+            where=which.where,
+            reason=reason,
+            actor=_actor(),
+            job="cli:promote",
         )
     return finish(report, verb="promote", as_json=common.json)
 
@@ -210,6 +229,7 @@ def promote(recipe: str, /, *, which: Which = ALL, reason: str = "by hand", comm
 def rollback(
     *,
     which: Which = ALL,
+    product: Product = None,
     to: str | None = None,
     since: str | None = None,
     reason: str = "rolled back",
@@ -227,6 +247,7 @@ def rollback(
     - `tsfleet rollback --since 2024-06-10T00:00Z --reason "the night's training saw wrong readings"`
 
     Args:
+        product: For which product, by name; needed where there are several and neither --to nor --since is given.
         to: A version's id, as `tsfleet sql "select * from versions"` shows it; only its asset is meant.
         since: Undo what came in force after this instant, as 2024-06-10T00:00Z, or after this snapshot.
         reason: Why, for the ledger.
@@ -235,6 +256,7 @@ def rollback(
         report = fleet.rollback(
             to=to,
             since=moment(since, "--since"),
+            product=product,
             select=which.select,
             where=which.where,
             reason=reason,

@@ -37,12 +37,12 @@ def wind(folder: Path) -> None:
     (folder / "scada").mkdir()
     (folder / "nwp").mkdir()
     for number, farm in enumerate(("col du vent", "plaine")):
-        speed = 8 + 4 * np.sin(np.arange(len(times) + 96) / 30 + number)
+        speed = 8 + 4 * np.sin(np.arange(len(times) + 168) / 30 + number)
         power = pd.DataFrame({"farm": farm, "stamp": times, "power_kw": 120.0 * speed[: len(times)] ** 2})
         power.iloc[100:148, 2] = np.nan
         power.to_parquet(folder / "scada" / f"{number}.parquet")
         issues = []
-        for day in range(60):
+        for day in range(63):  # the weather goes on while the meters are two days late
             issued = times[0] + pd.Timedelta(days=day, hours=-1)
             at = pd.date_range(issued, periods=72, freq="h")
             issues.append(
