@@ -82,7 +82,7 @@ def _derived(asking: Asking) -> tuple[Segment, ...] | None:
     check(plan, [one for name in LATEST.derived_from for one in plan.segments(TABLES[name]) if one.max_v > since])
     listed = ", ".join(map(quoted, (*LATEST.names, "_v")))
     order = ", ".join(f"{quoted(name)} NULLS FIRST" for name in (*LATEST.sort, "run_id"))
-    found = plan.latest(unknown="r.run_id IS NULL")
+    found = plan.latest()
     rows = asking.engine.cursor().arrow(f"SELECT {listed} FROM ({found}) ORDER BY {order}")
     return _written(plan, rows)
 
@@ -92,12 +92,12 @@ def _rows(plan: Plan) -> int:
 
 
 def _written(plan: Plan, rows: pa.Table) -> tuple[Segment, ...]:
-    """Rows as segments that speak for the plan's snapshot; without ``by_run`` where it says nothing."""
+    """Rows as segments that speak for the plan's snapshot; without ``open`` where it says nothing."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if not pc.any(rows.column("by_run")).as_py():
-        rows = rows.drop_columns("by_run")
+    if not pc.any(rows.column("open")).as_py():
+        rows = rows.drop_columns("open")
     kinds = {**{field.name: field.type for field in LATEST.arrow}, "_v": pa.int64()}
     schema = pa.schema([pa.field(name, kinds[name]) for name in rows.column_names])
     bounds = {"most_bytes": _UNBOUNDED, "most_rows": _UNBOUNDED, "row_group": _ROW_GROUP}

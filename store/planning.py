@@ -34,11 +34,11 @@ WITH_V = "__v"
 #: Which of the metrics of a key is the newest: of the latest time, of equal times the highest step, of equal steps the
 #: last committed. What one commit brought at the same time and step is put in some order that is always the same.
 _NEWEST = """row_number() OVER (
-    PARTITION BY asset_id, product, recipe, name, CASE WHEN by_run THEN run_id END
+    PARTITION BY asset_id, product, recipe, name
     ORDER BY time DESC NULLS LAST, step DESC NULLS LAST, _v DESC, run_id DESC, value DESC NULLS LAST
 ) = 1"""
 _SAME_LATEST = " AND ".join(f"l.{name} IS NOT DISTINCT FROM x.{name}" for name in LATEST.key)
-_LATEST_COLUMNS = ", ".join(name for name in LATEST.names if name != "by_run")
+_LATEST_COLUMNS = ", ".join(f"l.{name}" for name in LATEST.names if name != "open")
 
 
 @cache
@@ -177,29 +177,25 @@ class Plan(NamedTuple):
         late = [one for one in self.segments(table, pruning) if one.max_v > since]
         return f"SELECT * FROM ({narrowed(self, table.name, late).rows(table)}) WHERE _v > {since}"
 
-    def latest(self, pruning: Pruning | None = None, *, unknown: str = "false") -> str:
-        """SQL of the newest metric of each key of ``latest``, with ``by_run`` and ``_v``.
-
-        ``unknown`` says of a metric, whose run's row is ``r``, whether it is kept beside those of other runs.
-        """
+    def latest(self, pruning: Pruning | None = None) -> str:
+        """SQL of the newest metric of each key of ``latest``, with ``open`` and ``_v``."""
         if self.derived is None:
             return template("latest_of_all").format(
                 metrics=self.rows(TABLES["metrics"], pruning),
                 runs=self.alive(TABLES["runs"]),
-                by_run=unknown,
                 newest=_NEWEST,
                 same_key=_SAME_LATEST,
             )
         derived = self.rows(LATEST, pruning)
         if self.latest_is_final:
             return derived
-        tail = f"SELECT * FROM {self.tail}" if self.tail and unknown == "false" else self.latest_tail(unknown)
+        tail = f"SELECT * FROM {self.tail}" if self.tail else self.latest_tail()
         return template("latest_since").format(
             derived=derived, tail=tail, same_key=_SAME_LATEST, columns=_LATEST_COLUMNS
         )
 
-    def latest_tail(self, unknown: str = "false") -> str:
-        """SQL of the rows of ``latest`` whose keys got a metric after what is derived; ``unknown`` as above."""
+    def latest_tail(self) -> str:
+        """SQL of the rows of ``latest`` whose keys got a metric after what is derived."""
         assert self.derived is not None
         runs = TABLES["runs"]
         return template("latest_tail").format(
@@ -207,7 +203,6 @@ class Plan(NamedTuple):
             fresh=self.after(TABLES["metrics"], self.derived),
             told=self.after(runs, self.derived),
             runs=self._replace(snapshot=self.derived).alive(runs),
-            by_run=unknown,
             newest=_NEWEST,
             same_key=_SAME_LATEST,
             columns=_LATEST_COLUMNS,
@@ -216,7 +211,7 @@ class Plan(NamedTuple):
     @property
     def latest_is_final(self) -> bool:
         """Whether what is derived is the answer as it is."""
-        return not self.behind and not any("by_run" in one.columns for one in self.segments(LATEST))
+        return not self.behind
 
     @property
     def behind(self) -> bool:
@@ -234,6 +229,13 @@ class Plan(NamedTuple):
         told = self.after(runs, since)
         older = self._replace(snapshot=since).alive(runs)
         return template("latest_relabelled").format(runs=older, told=told)
+
+    def told_late(self, since: int) -> str:
+        """SQL that counts the metrics known at a snapshot whose run got its first row, and a product, after it."""
+        runs, then = TABLES["runs"], self._replace(snapshot=since)
+        return template("latest_late").format(
+            metrics=then.rows(TABLES["metrics"]), told=self.after(runs, since), runs=then.rows(runs)
+        )
 
     def view(self, view: View, pruning: Pruning | None = None) -> str:
         """SQL of a view's rows, with ``_v`` and the hidden columns."""

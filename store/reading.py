@@ -198,7 +198,7 @@ class Reader:
         """The snapshot up to which `latest` has been derived, None where this plan has to ask all metrics.
 
         That is so at an older snapshot, over damage (each file is checked against its hash before it is first used),
-        and when a run that it knew has got another product: its metrics have to move.
+        and when a run whose metrics it knew has got another product, or its first: they have to move.
         """
         segments = plan.state.segments[LATEST.name]
         if not segments or self._skip_damaged:
@@ -207,12 +207,14 @@ class Reader:
         if since > plan.snapshot or not all(self._is_sound(one) for one in segments):
             return None
         newest = plan.state.touched["runs"]
-        if plan.state.touched["runs" + REPLACED] <= since:
-            return since
-        if self._products[:2] != (segments[0].id, newest):
-            count = engine.cursor().arrow(plan._replace(snapshot=plan.state.head).relabelled(since)).column("n")[0]
-            self._products = (segments[0].id, newest, count.as_py() == 0)
-        return since if self._products[2] else None
+        if newest > since and self._products[:2] != (segments[0].id, newest):
+            now = plan._replace(snapshot=plan.state.head)
+            asked = [now.relabelled(since)] if plan.state.touched["runs" + REPLACED] > since else []
+            if any("open" in one.columns for one in segments):
+                asked.append(now.told_late(since))
+            moved = any(engine.cursor().arrow(one).column("n")[0].as_py() for one in asked)
+            self._products = (segments[0].id, newest, not moved)
+        return since if newest <= since or self._products[2] else None
 
     def _is_sound(self, segment: Segment) -> bool:
         if segment.id not in self._checked:

@@ -323,11 +323,11 @@ def _companion(table: Table) -> Table:
     )
 
 
-#: ``product`` is that of the run's row. ``by_run``: the newest row of one run of which no row is known yet, so that its
-#: product may still come; of all others a row is the newest of its key.
+#: ``product`` is that of the run's row. ``open``: some metric of the key is of a run without a row, whose product may
+#: still come.
 LATEST = Table(
     name="latest",
-    columns=_columns("asset_id product recipe name! step:i time:t value:d run_id! by_run:b"),
+    columns=_columns("asset_id product recipe name! step:i time:t value:d run_id! open:b"),
     key=("asset_id", "product", "recipe", "name"),
     sort=("asset_id", "product", "recipe", "name"),
     time_column="time",
@@ -377,7 +377,7 @@ def _views() -> dict[str, View]:
         name="published", table=TABLES["forecasts"], shape="published",
         sort=("asset_id", "product", "issue_time", "valid_time"),
     )  # fmt: skip
-    views["latest"] = View(name="latest", table=LATEST, shape="latest", hidden=("by_run",), sort=LATEST.sort)
+    views["latest"] = View(name="latest", table=LATEST, shape="latest", hidden=("open",), sort=LATEST.sort)
     return views
 
 

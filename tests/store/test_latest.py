@@ -102,10 +102,22 @@ def test_a_run_that_is_told_after_its_metrics_takes_them_along(store: Store) -> 
     assert newest(store) == [(None, 2.0, "2")]
     insert(store, "runs", [{"run_id": "2", "product": "p"}])
     assert newest(store) == [("p", 2.0, "2"), (None, 1.0, "1")]
-    assert used(store) == 1
+    assert used(store) is None
     store.upkeep()
+    assert used(store) == 2
     assert newest(store) == [("p", 2.0, "2"), (None, 1.0, "1")]
     assert newest(store.at(1)) == [(None, 2.0, "2")]
+
+
+def test_metrics_of_runs_that_are_never_told_are_a_row_a_key(store: Store) -> None:
+    insert(store, "metrics", [metric(f"{number}", float(number), number) for number in range(200)])
+    store.upkeep()
+    (segment,) = store._catalog.segments("latest")
+    assert segment.rows == 1
+    insert(store, "runs", [{"run_id": "of now", "product": "p"}])
+    insert(store, "metrics", [metric("of now", 0.5, 500)])
+    assert used(store) == 1
+    assert newest(store) == [("p", 0.5, "of now"), (None, 199.0, "199")]
 
 
 def test_a_run_that_gets_another_product_is_asked_of_all_metrics(store: Store, clock: FixedClock) -> None:
