@@ -93,17 +93,23 @@ def partitions(table: Table, segments: Iterable[Segment]) -> dict[int | None, li
     return found
 
 
-def due(table: Table, segments: Sequence[Segment], *, most_bytes: int | None = None) -> Merge | None:
+def due(
+    table: Table, segments: Sequence[Segment], *, most_bytes: int | None = None, thorough: bool = False
+) -> Merge | None:
     """The next merge that a table wants; of several the one nearest to the commits.
 
     Args:
         table: that is looked at.
         segments: all it has.
         most_bytes: leave alone what would read more; None for no bound.
+        thorough: also where fewer lie anywhere in time than make a merge, but so many rows that every question about a
+            time would read them. Each row is written no more often for it.
     """
     loose = _fitting([one for one in segments if one.level < FIRST], most_bytes)
     wanted = []
-    if len(_runs(loose)) >= FAN_IN:
+    if len(_runs(loose)) >= FAN_IN or (
+        thorough and sum(one.rows for one in loose) >= ROW_GROUP and _strewn(table, loose)
+    ):
         wanted.append(Merge(table.name, tuple(loose), FIRST))
     for held in partitions(table, segments).values():
         for level in range(FIRST, LAST):
@@ -125,6 +131,12 @@ def _fitting(segments: list[Segment], most_bytes: int | None) -> list[Segment]:
     ordered = sorted(segments, key=lambda one: one.bytes)
     within = accumulate(one.bytes for one in ordered)
     return [one for one, total in zip(ordered, within, strict=True) if total <= most_bytes]
+
+
+def _strewn(table: Table, segments: Iterable[Segment]) -> bool:
+    """Whether segments hold more than one partition, all together."""
+    ends = {period(table, at) for one in segments for at in (one.min_time, one.max_time)}
+    return len(ends) > 1
 
 
 def _runs(segments: Iterable[Segment]) -> set[str]:

@@ -271,8 +271,8 @@ def _derive(reader: Reader, tally: _Tally) -> None:
 
 
 def _merge_all(reader: Reader, table: Table, bound: int | None, tally: _Tally) -> None:
-    """Merge until no level of the table is full."""
-    while (asked := merging.due(table, reader.catalog.segments(table.name))) is not None:
+    """Merge until no level of the table is full, and no question has to read what lies anywhere in time."""
+    while (asked := merging.due(table, reader.catalog.segments(table.name), thorough=True)) is not None:
         if not _merge(reader, asked, bound, tally):
             return
 

@@ -362,3 +362,27 @@ def test_a_key_with_null_in_it_folds_like_any_other(store: Store, clock: FixedCl
         ("v", 3),
         *((f"only{n}", n) for n in range(4)),
     }
+
+
+def test_upkeep_by_hand_leaves_no_large_file_that_lies_anywhere_in_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.merging.ROW_GROUP", 6)
+    for turn in range(2):
+        insert(store, "metrics", [metric(f"r{turn}", f"a{i}", 31 * i, 1.0) for i in range(3)])
+    before = store.table("metrics")
+    assert store.info().levels["metrics"] == {0: 2}
+    assert store.upkeep(grace=AT_ONCE).merged == {"metrics": 2}
+    assert store.info().levels["metrics"] == {2: 3}
+    assert store.table("metrics").equals(before)
+    assert store.upkeep(grace=AT_ONCE).merged == {}
+
+
+def test_upkeep_by_hand_leaves_alone_what_is_small_or_in_one_place(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    insert(store, "metrics", [metric("small", f"a{i}", 31 * i, 1.0) for i in range(3)])
+    assert store.upkeep(grace=AT_ONCE).merged == {}
+    monkeypatch.setattr("store.merging.ROW_GROUP", 3)
+    insert(store, "runs", [{"run_id": f"{i}", "started_at": START + DAY * 400 * i} for i in range(3)])
+    assert store.upkeep(grace=AT_ONCE).merged == {"metrics": 1}
