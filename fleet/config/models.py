@@ -108,8 +108,12 @@ class Stamps(Origin):
     """How a source writes its times and what becomes of rows that break a rule, shared by data and covariates.
 
     ``time_format`` is for text that is not ISO 8601, as strptime takes it. ``timezone`` is the clock of stamps
-    without a zone: an IANA name, or ``local`` for the clock of each asset. ``delay`` counts from the end of the
-    interval; ``available_at`` names the column that says when a value was known instead.
+    without a zone: an IANA name, or ``local`` for the clock of each asset.
+
+    When a value was known: ``delay`` after the end of its interval, or at the time in the column ``available_at``, to
+    which ``publication_delay`` is added (of a weather run its start is told, and hours later it is there). A value that
+    takes the place of another one, from a source without that column, was known when it was ingested; with
+    ``revisions = "known_then"`` as early as the one before, which is meant for errors put right in old files.
     """
 
     time: Text = "ds"
@@ -119,6 +123,8 @@ class Stamps(Origin):
     ambiguous: Ambiguous = "refuse"
     delay: Duration | None = None
     available_at: Text | None = None
+    publication_delay: Duration | None = None
+    revisions: Literal["known_now", "known_then"] = "known_now"
     on_bad: Literal["refuse", "keep_aside"] = "refuse"
     duplicates: Literal["refuse", "last"] = "refuse"
 
@@ -126,6 +132,11 @@ class Stamps(Origin):
     def _one_availability(self) -> Self:
         if self.delay is not None and self.available_at is not None:
             raise wrong("delay and available_at both say when a value was known; accepted: one of them")
+        if self.publication_delay is not None and self.available_at is None:
+            raise wrong(
+                "publication_delay is added to the times of the column available_at; accepted: both, or delay, which "
+                "counts from the end of the interval"
+            )
         if self.timezone is not None and self.timezone != "local":
             # Checked here and not by its type: "local" is no zone but the clock of each asset.
             zone(self.timezone)

@@ -17,7 +17,7 @@ from fleet.ingest.register import Register
 from fleet.ingest.report import Tally, dictionary, moment
 from fleet.ingest.staged import Staged
 from fleet.ingest.stamps import BoolArray
-from fleet.ingest.stored import Known, codes_of, compared, instants_of
+from fleet.ingest.stored import Known, codes_of, compared, instants_of, known_since, matched
 from fleet.sources import Source
 from fleet.zones import IntArray
 
@@ -34,6 +34,7 @@ class Actuals:
     Args:
         register: says each asset's step and clock; assets that it does not know are added to it.
         bad: collects the rows that cannot be stored.
+        now: UTC microseconds; when a value that replaces another one became known.
     """
 
     config: FleetConfig
@@ -41,6 +42,7 @@ class Actuals:
     transaction: Staged
     register: Register
     bad: BadRows
+    now: int
     tally: Tally = field(default_factory=Tally)
     _last: dict[str, int] = field(default_factory=dict)
 
@@ -71,7 +73,7 @@ class Actuals:
     def _hand_over(self, clean: Clean) -> None:
         if not len(clean):
             return
-        there, same = self._compared(clean)
+        there, same, before = self._compared(clean)
         revised = there & ~same
         if self.config.data.available_at is not None:
             # Several revisions of a new row come together: only the store knows which of them is in force.
@@ -79,6 +81,8 @@ class Actuals:
             revised[1:] |= again & ~same[1:]
             revised[:-1] |= again & ~same[:-1]
         new = ~revised & ~same
+        if self.config.data.available_at is None and revised.any():
+            clean.available = known_since(clean.available, before, revised, self.config.data, self.now)
         if new.all():
             self.transaction.insert("actuals", _table(clean))
             return
@@ -87,12 +91,12 @@ class Actuals:
         if revised.any():
             self.transaction.replace("actuals", _table(clean.taken(revised)))
 
-    def _compared(self, clean: Clean) -> tuple[BoolArray, BoolArray]:
-        """Which rows the store has, and which of them with the same value."""
+    def _compared(self, clean: Clean) -> tuple[BoolArray, BoolArray, IntArray]:
+        """Which rows the store has, which of them with the same value, and when what it has was known."""
         stored = [key for key in clean.keys if key is not None and key in self._last]
         if not stored:
             none = np.zeros(len(clean), dtype=bool)
-            return none, none
+            return none, none, clean.available
         vintages = self.config.data.available_at is not None
         table = self.snapshot.table(
             "actuals_all" if vintages else "actuals",
@@ -104,11 +108,13 @@ class Actuals:
         codes, starts = codes_of(table["asset_id"], clean.keys), instants_of(table["valid_time"])
         values = table["y"].cast(pa.float64()).to_numpy()
         there, same = compared((clean.codes, clean.starts), clean.values[0], Known((codes, starts), values))
+        available = instants_of(table["available_at"])
         if vintages:
-            available = instants_of(table["available_at"])
             mine: tuple[IntArray, ...] = (clean.codes, clean.starts, clean.available)
             _, same = compared(mine, clean.values[0], Known((codes, starts, available), values))
-        return there, same
+            return there, same, clean.available
+        there, row = matched((clean.codes, clean.starts), (codes, starts))
+        return there, same, available[row] if len(available) else clean.available
 
 
 def _table(clean: Clean) -> pa.Table:

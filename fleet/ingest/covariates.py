@@ -22,7 +22,7 @@ from fleet.ingest.register import Register
 from fleet.ingest.report import dictionary, moment
 from fleet.ingest.staged import Staged
 from fleet.ingest.stamps import BoolArray
-from fleet.ingest.stored import Known, codes_of, compared, instants_of
+from fleet.ingest.stored import Known, codes_of, compared, instants_of, known_since, matched
 from fleet.sources import Source
 from fleet.zones import IntArray
 from store.clock import EPOCH
@@ -39,6 +39,7 @@ class Covariates:
 
     Args:
         number: its place in the file, from 0; names it where nothing else does.
+        now: UTC microseconds; when a value that replaces another one became known.
     """
 
     config: FleetConfig
@@ -48,6 +49,7 @@ class Covariates:
     transaction: Staged
     register: Register
     bad: BadRows
+    now: int
     rows: int = 0
     _series: dict[str, Step] = field(default_factory=dict)
     _stored: frozenset[str] = frozenset()
@@ -98,27 +100,32 @@ class Covariates:
         return self.section.freq or self.config.fleet.freq, self.config.fleet.timezone
 
     def _hand_over(self, clean: Clean, place: int, name: str) -> None:
-        new = ~self._known(clean, place, name)
+        there, same, before = self._compared(clean, place, name)
+        new = ~same
         if not new.any():
             return
-        some = clean if new.all() else clean.taken(new)
+        available = clean.available
+        if self.section.available_at is None:
+            available = known_since(available, before, there & new, self.section, self.now)
+        some, available = (clean, available) if new.all() else (clean.taken(new), available[new])
         utc = pa.timestamp("us", "UTC")
         names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(some), dtype=np.int32)), pa.array([name]))
         columns = {
             "series_id": dictionary(some),
             "name": names,
             "valid_time": pa.array(some.starts, utc),
-            "available_at": pa.array(some.available, utc),
+            "available_at": pa.array(available, utc),
             "value": pa.array(some.values[place]),
         }
         # Every vintage is a row of its own and the newest wins, so nothing has to be looked up again.
         self.transaction.insert("covariates", pa.table(columns))
 
-    def _known(self, clean: Clean, place: int, name: str) -> BoolArray:
-        """Rows that the store has with this value."""
+    def _compared(self, clean: Clean, place: int, name: str) -> tuple[BoolArray, BoolArray, IntArray]:
+        """Which rows the store has, which of them with this value, and when what it has was known."""
         stored = [key for key in clean.keys if key is not None and key in self._stored]
         if not stored or not len(clean):
-            return np.zeros(len(clean), dtype=bool)
+            none = np.zeros(len(clean), dtype=bool)
+            return none, none, clean.available
         vintages = self.section.available_at is not None
         table = self.snapshot.table(
             "covariates_all" if vintages else "covariates",
@@ -130,10 +137,12 @@ class Covariates:
         )
         mine: tuple[IntArray, ...] = (clean.codes, clean.starts)
         theirs: tuple[IntArray, ...] = (codes_of(table["series_id"], clean.keys), instants_of(table["valid_time"]))
+        available = instants_of(table["available_at"])
         if vintages:
-            mine, theirs = (*mine, clean.available), (*theirs, instants_of(table["available_at"]))
-        _, same = compared(mine, clean.values[place], Known(theirs, table["value"].cast(pa.float64()).to_numpy()))
-        return same
+            mine, theirs = (*mine, clean.available), (*theirs, available)
+        there, same = compared(mine, clean.values[place], Known(theirs, table["value"].cast(pa.float64()).to_numpy()))
+        _, row = matched(mine, theirs)
+        return there, same, available[row] if len(available) else clean.available
 
     # -- series and links --------------------------------------------------------------------------------------------
 

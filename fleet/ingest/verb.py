@@ -17,7 +17,7 @@ from fleet.ingest.report import IngestReport, Tally, kept_aside, moment
 from fleet.ingest.staged import Staged
 from fleet.outcome import Progress, Show
 from fleet.sources import Source, opened
-from store.clock import Clock, system_clock
+from store.clock import Clock, system_clock, to_micros
 from store.errors import SourceUnreadable
 from store.lock import WriterLock
 
@@ -123,7 +123,14 @@ class _Ingest:
             return Tally()
         with opened(data, self.config.folder, section="[data]", given=self.source) as source:
             bad = self._collected(source, "[data]", data)
-            reading = Actuals(config=self.config, snapshot=snapshot, transaction=staged, register=register, bad=bad)
+            reading = Actuals(
+                config=self.config,
+                snapshot=snapshot,
+                transaction=staged,
+                register=register,
+                bad=bad,
+                now=to_micros(self.clock.now()),
+            )
             reading.bring(source, self._showing)
             if not reading.tally.rows:
                 raise SourceUnreadable(f"{source.label}: holds no row", hint="is it the right file?")
@@ -147,6 +154,7 @@ class _Ingest:
                     transaction=staged,
                     register=register,
                     bad=bad,
+                    now=to_micros(self.clock.now()),
                 )
                 reading.bring(source)
                 bad.refuse()
