@@ -10,9 +10,10 @@ import pandas as pd
 
 from fleet import calendar
 from fleet.forecaster import Forecaster
-from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame
+from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame, shown
 from fleet.task import Task
-from store.clock import Clock
+from fleet.vintages import own_issues
+from store.clock import Clock, from_micros
 from store.packs import Place
 
 
@@ -183,7 +184,18 @@ class Context:
             return y, None
         end = target[-1] + pd.Timedelta(1, "us")
         index = calendar.grid_between(y.index[0], end, settings.freq, settings.tz)
-        return y, covariate_frame(self.covariates, seen, index, issue)
+        own = own_issues(index.asi8, target.asi8, issue, settings.freq, settings.tz)
+        return y, covariate_frame(self.covariates, seen, index, issue, own)
+
+    def vintages(self, asset: AssetRows, recipe: Recipe, issue: int, target: pd.DatetimeIndex) -> dict[str, str]:
+        """By name, when the newest value became known that an issue is shown of the covariates with vintages."""
+        found: dict[str, int] = {}
+        for covariate in recipe.sees(asset.covariates):
+            if covariate.vintages and self.covariates is not None:
+                rows = shown(self.covariates, covariate, target.asi8, issue)
+                if len(rows.available_at):
+                    found[covariate.name] = max(int(rows.available_at.max()), found.get(covariate.name, issue - 2**62))
+        return {name: from_micros(at).isoformat() for name, at in found.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

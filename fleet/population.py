@@ -283,12 +283,12 @@ def _covariates(
         columns=["series_id", "name", "valid_time", "available_at", "value", "_v"],
     )
     at = spans([table["series_id"], table["name"]])
-    foresight = config.foresight_names()
+    foresight, vintages = config.foresight_names(), config.vintage_names()
     linked: dict[str, tuple[Covariate, ...]] = {}
     for (asset, name), series in links.items():
         span = at.get((series, name))
         if span is not None:
-            covariate = Covariate(name=name, span=span, foresight=name in foresight)
+            covariate = Covariate(name=name, span=span, foresight=name in foresight, vintages=name in vintages)
             linked[asset] = (*linked.get(asset, ()), covariate)
     return panel_of(table, "value", folder / "covariates.arrow" if folder else None), linked
 

@@ -89,6 +89,11 @@ class FleetConfig:
         sources = (source for source in self.covariates if source.known == "future" and source.available_at is None)
         return frozenset(name for source in sources for name in source.columns)
 
+    def vintage_names(self) -> frozenset[str]:
+        """The covariates that are forecasts and say when each of their values was known."""
+        sources = (source for source in self.covariates if source.known == "future" and source.available_at is not None)
+        return frozenset(name for source in sources for name in source.columns)
+
     def check_register(self, columns: Iterable[str]) -> None:
         """Refuses an override whose column the register does not have.
 
