@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from fleet.config.values import (
+    ENERGY,
+    POWER,
     Count,
     Duration,
     Horizon,
@@ -126,7 +128,7 @@ class Stamps(Origin):
     publication_delay: Duration | None = None
     revisions: Literal["known_now", "known_then"] = "known_now"
     on_bad: Literal["refuse", "keep_aside"] = "refuse"
-    duplicates: Literal["refuse", "last"] = "refuse"
+    duplicates: Literal["refuse", "first", "last"] = "refuse"
 
     @model_validator(mode="after")
     def _one_availability(self) -> Self:
@@ -148,10 +150,28 @@ class DataSection(Stamps):
 
     What is odd is told and never changed: fewer readings than ``completeness`` (a share of the steps), one value
     for more than ``flat_steps``, a reading below ``minimum`` or above ``maximum``.
+
+    What the numbers are: ``unit`` is that of the source, and they become that of the asset where the register tells
+    one; ``scale`` and ``sign`` multiply them. ``kind`` is power (the mean of an interval), energy (its amount) or
+    register (a counter that rolls over after ``digits`` nines and takes steps of at most ``max_step``; its rows are
+    instants, and what it counted between them is stored). ``step`` is that of the source where it is shorter than the
+    asset's: energy adds up, of power the mean counts, and an interval with less than ``min_share`` of its readings is
+    missing. In the ``layout = "days"`` a row is a local day and its ``columns`` (all others, when left out) are its
+    steps one after another, 92, 96 or 100 quarter-hours, unless they are called by the clock: ``00:15``.
     """
 
     asset: Text = "unique_id"
     target: Text = "y"
+    layout: Literal["long", "days"] = "long"
+    columns: Texts | None = None
+    unit: Text | None = None
+    kind: Literal["power", "energy", "register"] | None = None
+    sign: Literal[1, -1] = 1
+    scale: Real = 1.0
+    digits: Count | None = None
+    max_step: Real | None = None
+    step: Step | None = None
+    min_share: Real = 1.0
     completeness: Real = 0.9
     flat_steps: Count | None = None
     minimum: Real | None = None
@@ -161,9 +181,33 @@ class DataSection(Stamps):
     def _thresholds(self) -> Self:
         if not 0.0 <= self.completeness <= 1.0:
             raise wrong(f"completeness = {self.completeness:g}: accepted: a share from 0 to 1")
+        if not 0.0 < self.min_share <= 1.0:
+            raise wrong(f"min_share = {self.min_share:g}: accepted: a share above 0 up to 1")
         if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
             raise wrong(f"minimum = {self.minimum:g} is not below maximum = {self.maximum:g}")
         return self
+
+    @model_validator(mode="after")
+    def _one_meter(self) -> Self:
+        implied = "power" if self.unit in POWER else "energy" if self.unit in ENERGY else None
+        fits = {None: (self.kind,), "power": (None, "power"), "energy": (None, "energy", "register")}[implied]
+        if self.kind not in fits:
+            said = " or ".join(f'kind = "{kind}"' for kind in fits if kind is not None)
+            raise wrong(f'kind = "{self.kind}" is not counted in {self.unit}; accepted: {said}')
+        if self.kind != "register":
+            for key in ("digits", "max_step"):
+                if getattr(self, key) is not None:
+                    raise wrong(f'{key} is of a register; accepted: with kind = "register"')
+        if self.step is not None and self.measured is None:
+            raise wrong('step puts readings together; accepted: with kind = "power" or "energy", or with their unit')
+        if self.columns is not None and self.layout != "days":
+            raise wrong('columns are the steps of a day; accepted: with layout = "days"')
+        return self
+
+    @property
+    def measured(self) -> str | None:
+        """What the numbers are: the kind, or what the unit implies."""
+        return self.kind or ("power" if self.unit in POWER else "energy" if self.unit in ENERGY else None)
 
 
 class CovariateSection(Stamps):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -148,6 +149,12 @@ def wall_time(value: Any) -> time:
     if not isinstance(moment, time) or moment.tzinfo is not None:
         raise wrong('expected a time of day; accepted: "11:30", "00:00"')
     return moment
+
+
+POWER: Mapping[str, float] = {"W": 1.0, "kW": 1e3, "MW": 1e6, "GW": 1e9}
+"""Units of power, in W; those of another kind of power (kvar, kVA) stay what they are."""
+ENERGY: Mapping[str, float] = {"Wh": 1.0, "kWh": 1e3, "MWh": 1e6, "GWh": 1e9, "MJ": 1e6 / 3600, "GJ": 1e9 / 3600}
+"""Units of energy, in Wh."""
 
 
 def several(value: Any) -> Any:

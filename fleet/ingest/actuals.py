@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,9 @@ import pyarrow as pa
 
 from fleet.config import FleetConfig
 from fleet.ingest.cleaning import Clean, Rules, Step, cleaned
+from fleet.ingest.days import in_long_form
 from fleet.ingest.faults import BadRows
+from fleet.ingest.meters import Meter, metered
 from fleet.ingest.readings import Columns, batches
 from fleet.ingest.register import Register
 from fleet.ingest.report import Tally, dictionary, moment
@@ -49,6 +51,12 @@ class Actuals:
     def bring(self, source: Source, show: Callable[[int, int], None]) -> None:
         """Read all of it; nothing more is handed on once a row has to be refused."""
         data = self.config.data
+        if data.layout == "days":
+            with in_long_form(source, data, lambda key: self._steps([key])[0]) as (long, section):
+                self.config = replace(self.config, data=section)
+                self.bring(long, show)
+            return
+        meter = Meter.from_section(data)
         columns = Columns(
             key=data.asset, key_option="asset", time=data.time, values=(data.target,), available_at=data.available_at
         )
@@ -56,14 +64,31 @@ class Actuals:
         for batch in batches(source, columns, data):
             steps = self._steps(batch.keys)
             known = np.array([self._last.get(key or "", -1) for key in batch.keys], dtype=np.int64)
-            clean, faults = cleaned(batch, Rules(stamps=data, steps=steps, grid=True, known=known), source.label)
+            clean, faults = cleaned(batch, self._rules(steps, known, meter), source.label)
             self.bad.add(batch, faults)
+            if meter is not None and len(clean) and (self.bad.keep or not self.bad.total):
+                clean = self._metered(clean, meter, steps, known)
             self.tally.rows += len(batch)
             if self.bad.keep or not self.bad.total:
-                self.register.see(clean.keys[code] or "" for code in np.unique(clean.codes).tolist())
+                self.register.see((clean.keys[code] or "" for code in np.unique(clean.codes).tolist()), data.unit)
                 self.tally.add(clean, steps, data)
                 self._hand_over(clean)
             show(self.tally.rows, max(source.rows or 0, self.tally.rows))
+
+    def _rules(self, steps: list[Step], known: IntArray, meter: Meter | None) -> Rules:
+        data = self.config.data
+        if meter is not None and meter.kind == "register":
+            # A reading of a register is of an instant: it has no interval whose end could be meant.
+            data = data.model_copy(update={"label": "start"})
+        if meter is not None and meter.step is not None:
+            steps = [(meter.step, tz) for _, tz in steps]
+        return Rules(stamps=data, steps=steps, grid=meter is None or meter.kind != "register", known=known)
+
+    def _metered(self, clean: Clean, meter: Meter, steps: list[Step], known: IntArray) -> Clean:
+        units = [self.register.assets.get(key or "", {}).get("unit") for key in clean.keys]
+        delay = self.config.data.delay
+        wait = None if self.config.data.available_at else round(delay.total_seconds() * 1e6) if delay else 0
+        return metered(clean, meter, steps, units, known, wait)
 
     def _steps(self, keys: list[str | None]) -> list[Step]:
         assets = self.register.assets

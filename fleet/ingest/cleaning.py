@@ -213,8 +213,8 @@ def _duplicates(clean: Clean, rules: Rules, faults: FaultArray, *, revisions: bo
         same &= column[1:] == column[:-1]
     if not same.any():
         return
-    if rules.stamps.duplicates == "last":
-        dropped = order[:-1][same]
+    if rules.stamps.duplicates != "refuse":
+        dropped = (order[:-1] if rules.stamps.duplicates == "last" else order[1:])[same]
         faults[dropped] = _DROPPED
         clean.counts["duplicates"] = np.bincount(clean.codes[dropped], minlength=len(clean.keys))
         return
