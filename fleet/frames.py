@@ -136,12 +136,14 @@ class Covariate:
         foresight: True uses values ahead of the issue time although the source has no vintages.
         vintages: it is a forecast that says when each value was known, so that a row of the past is shown what was
             known at its own issue time (see `fleet.vintages`).
+        outside: the recipe whose forecasts it is, where somebody else made them; only who asks for it sees it.
     """
 
     name: str
     span: Span
     foresight: bool
     vintages: bool = False
+    outside: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -64,7 +64,9 @@ class Recipe:
         """Those of an asset's covariates that this recipe is given."""
         if not self.sees_any:
             return ()
-        return tuple(c for c in covariates if self.covariates is None or c.name in self.covariates)
+        if self.covariates is None:
+            return tuple(c for c in covariates if not c.outside)
+        return tuple(c for c in covariates if (c.outside or c.name) in self.covariates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
+import pyarrow as pa
 
 from fleet.config import AssetConfig, FleetConfig
 from fleet.errors import ConfigInvalid, NothingSelected
@@ -275,13 +276,11 @@ def _covariates(
 ) -> tuple[Panel | None, dict[str, tuple[Covariate, ...]]]:
     """The covariate panel of these assets, and what each is linked to."""
     links = _links(snapshot, config, ids, now)
-    if not links:
+    outside = _outside(snapshot, config, ids)
+    if not links and not outside.num_rows:
         return None, {}
-    table = snapshot.table(
-        "covariates_all",
-        assets=sorted(set(links.values())),
-        columns=["series_id", "name", "valid_time", "available_at", "value", "_v"],
-    )
+    table = snapshot.table("covariates_all", assets=sorted(set(links.values())), columns=outside.column_names)
+    table = pa.concat_tables([table.cast(outside.schema), outside])
     at = spans([table["series_id"], table["name"]])
     foresight, vintages = config.foresight_names(), config.vintage_names()
     linked: dict[str, tuple[Covariate, ...]] = {}
@@ -290,7 +289,42 @@ def _covariates(
         if span is not None:
             covariate = Covariate(name=name, span=span, foresight=name in foresight, vintages=name in vintages)
             linked[asset] = (*linked.get(asset, ()), covariate)
+    for asset, name in sorted(at) if outside.num_rows else ():
+        if name.startswith("external:"):
+            recipe = name.rpartition(":")[0]
+            covariate = Covariate(name=name, span=at[asset, name], foresight=False, vintages=True, outside=recipe)
+            linked[asset] = (*linked.get(asset, ()), covariate)
     return panel_of(table, "value", folder / "covariates.arrow" if folder else None), linked
+
+
+_OUTSIDE = pa.schema(
+    [
+        *((name, pa.string()) for name in ("series_id", "name")),
+        *((name, pa.timestamp("us", "UTC")) for name in ("valid_time", "available_at")),
+        ("value", pa.float64()),
+        ("_v", pa.int64()),
+    ]
+)
+
+
+def _outside(snapshot: Snapshot, config: FleetConfig, ids: Sequence[str]) -> pa.Table:
+    """The forecasts that others made for these assets, as covariates with vintages: the mean and each quantile."""
+    parts = [_OUTSIDE.empty_table()]
+    for section in config.forecasts:
+        table = snapshot.table("forecasts", assets=ids, where={"role": "external", "recipe": section.recipe})
+        if not table.num_rows:
+            continue
+        order = [(name, "ascending") for name in ("asset_id", "valid_time", "issue_time")]
+        table = table.sort_by(order)
+        for column in table.column_names:
+            if column == "mean" or (column[0] == "q" and column[1:].isdigit()):
+                known = table.filter(table[column].is_valid())
+                named = pa.repeat(f"{section.recipe}:{column}", known.num_rows)
+                version = pa.repeat(0, known.num_rows)
+                times = (known[name] for name in ("valid_time", "issue_time"))
+                values = [known["asset_id"], named, *times, known[column], version]
+                parts.append(pa.Table.from_arrays(values, names=_OUTSIDE.names).cast(_OUTSIDE))
+    return pa.concat_tables(parts)
 
 
 def _links(

@@ -38,6 +38,8 @@ ADAPTERS: dict[str, str] = {
     "lightgbm": "fleet.adapters.lightgbm:LightGBM",
     "sklearn": "fleet.adapters.sklearn:Sklearn",
 }
+_OUTSIDE = {"external": "fleet.adapters.external:External"}
+"""What ``[[forecasts]]`` makes recipes of: no model that a recipe could name."""
 
 
 def build(adapter: str, options: Mapping[str, object], package: Package | None = None) -> Forecaster:
@@ -113,7 +115,11 @@ def recipe_hash(
     forecaster = build(adapter, options, package)
     if not isinstance(forecaster, Function) and dataclasses.is_dataclass(forecaster):
         options = {f.name: getattr(forecaster, f.name) for f in dataclasses.fields(forecaster)}
-    identity = {"adapter": ADAPTERS.get(adapter, adapter), "code": _code_of(adapter, kind, package), "options": options}
+    identity = {
+        "adapter": (ADAPTERS | _OUTSIDE).get(adapter, adapter),
+        "code": _code_of(adapter, kind, package),
+        "options": options,
+    }
     for key, step in (("before", before), ("after", after)):
         if step is not None:
             identity[key] = [step, _code_of(step, named(step, package), package)]
@@ -196,7 +202,7 @@ def named(place: str, package: Package | None = None) -> Any:
         ModelBroken: its module does not run.
         AdapterMissing: something that the module imports is not installed.
     """
-    module, colon, name = ADAPTERS.get(place, place).partition(":")
+    module, colon, name = (ADAPTERS | _OUTSIDE).get(place, place).partition(":")
     if not colon:
         raise ConfigInvalid(f"{place}: unknown adapter{nearest(place, ADAPTERS)}", hint="your own is `module:Name`")
     inside = package is not None and package.find(module) is not None

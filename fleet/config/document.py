@@ -13,6 +13,7 @@ from fleet.config.models import (
     CovariateSection,
     DataSection,
     FleetSection,
+    ForecastSection,
     JobSection,
     ProductSection,
     PromotionSection,
@@ -48,6 +49,7 @@ class FleetConfig:
     jobs: Mapping[str, JobSection]
     overrides: tuple[Override, ...]
     resolver: Resolver = field(repr=False)
+    forecasts: tuple[ForecastSection, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -83,6 +85,20 @@ class FleetConfig:
         """The same fleet with one candidate more for every asset; in the place of one of this name."""
         resolver = replace(self.resolver, added=tuple(dict.fromkeys((*self.resolver.added, recipe.name))), _views={})
         return replace(self, recipes={**self.recipes, recipe.name: recipe}, resolver=resolver)
+
+    def outside(self, path: Path, name: str | None = None) -> ForecastSection:
+        """How a file of somebody else's forecasts is read: as ``[[forecasts]]`` says under this name, or as usual.
+
+        Args:
+            path: of the file; a relative one begins in the working folder.
+            name: None is the only one of the file, or that of the path.
+        """
+        only = self.forecasts[0].name if len(self.forecasts) == 1 else path.name.split(".")[0]
+        name = only if name is None else name
+        found = next((section for section in self.forecasts if section.name == name), None) or ForecastSection(
+            name=name
+        )
+        return found.model_copy(update={"path": (str(path.resolve()),), "sql": None, "python": None})
 
     def foresight_names(self) -> frozenset[str]:
         """The covariates whose future values are used although the source does not say when they became known."""

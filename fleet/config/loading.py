@@ -17,6 +17,7 @@ from fleet.config.models import (
     CovariateSection,
     DataSection,
     FleetSection,
+    ForecastSection,
     JobSection,
     ProductSection,
     PromotionSection,
@@ -32,6 +33,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "assets": AssetsSection,
     "data": DataSection,
     "covariates": CovariateSection,
+    "forecasts": ForecastSection,
     "train": TrainSection,
     "backtest": BacktestSection,
     "promotion": PromotionSection,
@@ -102,7 +104,14 @@ class _Reader:
             if key not in _KNOWN:
                 raise self.refused(f"[{key}]: unknown section{meant(key, _KNOWN)}")
         fleet = self.section(FleetSection, raw, "fleet")
+        outside = self.forecasts(raw.get("forecasts", []))
         recipes = self.recipes(raw.get("recipes", {}), fleet)
+        recipes |= {
+            section.recipe: RecipeConfig(
+                name=section.recipe, adapter="external", options={"name": section.name}, covariates=(section.recipe,)
+            )
+            for section in outside
+        }
         train = self.section(TrainSection, raw, "train")
         base = {name: self.table(raw.get(name, {}), [name]) for name in OVERRIDABLE}
         config = FleetConfig(
@@ -111,6 +120,7 @@ class _Reader:
             assets=self.section(AssetsSection, raw, "assets") if "assets" in raw else None,
             data=self.section(DataSection, raw, "data"),
             covariates=self.covariates(raw.get("covariates", [])),
+            forecasts=outside,
             products=self.named(ProductSection, raw, "products"),
             recipes=recipes,
             train=train,
@@ -159,6 +169,16 @@ class _Reader:
         for name in columns:
             if columns.count(name) > 1:
                 raise self.refused(f'[[covariates]] columns: "{name}" stands twice', hint="rename it with sql")
+        return found
+
+    def forecasts(self, raw: object) -> tuple[ForecastSection, ...]:
+        if not isinstance(raw, list):
+            raise self.refused("[forecasts]: there may be several; write [[forecasts]]")
+        found = tuple(self.checked(ForecastSection, table, ["forecasts", n]) for n, table in enumerate(raw))
+        names = [section.name for section in found]
+        for name in names:
+            if names.count(name) > 1:
+                raise self.refused(f'[[forecasts]] name: "{name}" stands twice')
         return found
 
     def recipes(self, raw: object, fleet: FleetSection) -> dict[str, RecipeConfig]:
@@ -263,8 +283,11 @@ class _Reader:
             self.known(where, "fallback", train.fallback, anywhere, "recipe")
             self.known(where, "recipes", train.recipes or (), config.recipes, "recipe")
         covariates = {name for covariate in config.covariates for name in covariate.columns}
+        covariates |= {section.recipe for section in config.forecasts}
         for recipe in config.recipes.values():
             self.known(["recipes", recipe.name], "covariates", recipe.covariates or (), covariates, "covariate")
+        for number, section in enumerate(config.forecasts):
+            self.known(["forecasts", number], "product", (section.product,), config.product_names, "product")
         for name, job in config.jobs.items():
             self.known(["jobs", name], "recipes", job.recipes or (), anywhere, "recipe")
             self.known(["jobs", name], "after", (job.after,) if job.after else (), config.jobs, "job")

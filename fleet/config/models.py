@@ -238,6 +238,33 @@ class CovariateSection(Stamps):
         return self
 
 
+class ForecastSection(Stamps):
+    """``[[forecasts]]``: what somebody else forecasts for these assets, a candidate called ``external:NAME``.
+
+    ``time`` is the valid time, ``available_at`` the column of the issue time, to which ``publication_delay`` is added.
+    ``quantiles`` maps names such as q10 to columns; without it, columns that are called so are taken. A model sees
+    these forecasts when its recipe lists ``external:NAME`` among its covariates.
+    """
+
+    name: Text
+    asset: Text = "unique_id"
+    available_at: Text = "issue_time"
+    mean: Text = "mean"
+    quantiles: dict[Text, Text] | None = None
+    product: Text = "default"
+
+    @model_validator(mode="after")
+    def _a_name(self) -> Self:
+        if not self.name.isprintable() or set(self.name) & set(",:") or self.name != self.name.strip():
+            raise wrong(f'name = "{self.name}": accepted: a name without comma and colon')
+        return self
+
+    @property
+    def recipe(self) -> str:
+        """The candidate that these forecasts are."""
+        return f"external:{self.name}"
+
+
 class ProductSection(Section):
     """``[products.NAME]``: what is issued. Rolling with ``horizon``; for a local day with ``issue`` and ``target``."""
 
