@@ -88,7 +88,8 @@ class Fingerprints:
     def _covariates(self, asset: AssetRows, recipe: Recipe, reach: Reach | None) -> Iterator[str]:
         for covariate in recipe.sees(asset.covariates):
             seen = "no reading" if reach is None else self._values(covariate, reach)
-            yield f"{covariate.name}:{covariate.foresight}:{covariate.vintages}:{seen}"
+            part = f"{covariate.weight}:{covariate.since}:{covariate.until}"
+            yield f"{covariate.name}:{covariate.foresight}:{covariate.vintages}:{part}:{seen}"
 
     def _values(self, covariate: Covariate, reach: Reach) -> str:
         """The values of one covariate that the asset's models could see."""

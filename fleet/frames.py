@@ -126,9 +126,13 @@ def spans(keys: Sequence[pa.ChunkedArray]) -> dict[tuple[str, ...], Span]:
     }
 
 
+EVER = (-(2**62), 2**62)
+"""Instants before and after all others, UTC microseconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Covariate:
-    """One covariate of one asset.
+    """One covariate of one asset, or one of the series that it is the weighted mean of.
 
     Args:
         name: column name in X.
@@ -137,6 +141,8 @@ class Covariate:
         vintages: it is a forecast that says when each value was known, so that a row of the past is shown what was
             known at its own issue time (see `fleet.vintages`).
         outside: the recipe whose forecasts it is, where somebody else made them; only who asks for it sees it.
+        weight: among those of one name; None where it is the only one.
+        since, until: the instants (UTC microseconds, half-open) at which it counts.
     """
 
     name: str
@@ -144,6 +150,9 @@ class Covariate:
     foresight: bool
     vintages: bool = False
     outside: str = ""
+    weight: float | None = None
+    since: int = EVER[0]
+    until: int = EVER[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,16 +292,31 @@ def covariate_frame(
     if not covariates:
         return None
     wanted = index.asi8
-    columns: dict[str, npt.NDArray[np.float64]] = {}
+    columns: dict[str, FloatArray] = {}
+    weights: dict[str, FloatArray] = {}
     for covariate in covariates:
-        rows = shown(panel, covariate, wanted, issue, own)
-        column = np.full(len(wanted), np.nan)
-        if len(rows.valid_time):
-            place = np.minimum(np.searchsorted(rows.valid_time, wanted), len(rows.valid_time) - 1)
-            found = rows.valid_time[place] == wanted
-            column[found] = rows.value[place[found]]
-        columns[covariate.name] = column
+        column = _column(panel, covariate, wanted, issue, own)
+        if covariate.weight is None:
+            columns[covariate.name] = column
+            continue
+        # Of several series the weighted mean; it is known where all are that count at the instant.
+        mine = (wanted >= covariate.since) & (wanted < covariate.until)
+        sums = columns.setdefault(covariate.name, np.zeros(len(wanted)))
+        sums[mine] += covariate.weight * column[mine]
+        weights.setdefault(covariate.name, np.zeros(len(wanted)))[mine] += covariate.weight
+    for name, weight in weights.items():
+        columns[name] = np.divide(columns[name], weight, out=np.full(len(wanted), np.nan), where=weight > 0)
     return pd.DataFrame(columns, index=index)
+
+
+def _column(panel: Panel, covariate: Covariate, wanted: IntArray, issue: int, own: IntArray | None) -> FloatArray:
+    rows = shown(panel, covariate, wanted, issue, own)
+    column = np.full(len(wanted), np.nan)
+    if len(rows.valid_time):
+        place = np.minimum(np.searchsorted(rows.valid_time, wanted), len(rows.valid_time) - 1)
+        found = rows.valid_time[place] == wanted
+        column[found] = rows.value[place[found]]
+    return column
 
 
 def shown(panel: Panel, covariate: Covariate, wanted: IntArray, issue: int, own: IntArray | None = None) -> Rows:

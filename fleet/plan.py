@@ -193,7 +193,8 @@ class Context:
         """By name, when the newest value became known that an issue is shown of the covariates with vintages."""
         found: dict[str, int] = {}
         for covariate in recipe.sees(asset.covariates):
-            if covariate.vintages and self.covariates is not None:
+            counts = covariate.since <= int(target.asi8[-1]) and int(target.asi8[0]) < covariate.until
+            if covariate.vintages and counts and self.covariates is not None:
                 rows = shown(self.covariates, covariate, target.asi8, issue)
                 if len(rows.available_at):
                     found[covariate.name] = max(int(rows.available_at.max()), found.get(covariate.name, issue - 2**62))

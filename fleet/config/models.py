@@ -215,8 +215,12 @@ class CovariateSection(Stamps):
 
     Its ``columns`` are the names models see. A row belongs to the asset in column ``asset``, or to the series in column
     ``series``, which an asset sees when the register's column ``link`` (by default of the same name) holds its id; with
-    neither, all rows are one series that every asset sees. ``known = "future"`` without ``available_at`` is perfect
-    foresight.
+    neither, all rows are one series that every asset sees. Where several stations or grid points make up what an asset
+    sees, the file ``map`` says which: columns asset, series, weight, valid_from and valid_to (the last three may be
+    left out); the value is their weighted mean, and known where all of them are.
+
+    ``known = "future"`` without ``available_at`` is perfect foresight. With it, a model is shown at each step of the
+    past what was known when that step would have been forecast.
     """
 
     name: Text | None = None
@@ -225,6 +229,7 @@ class CovariateSection(Stamps):
     asset: Text | None = None
     series: Text | None = None
     link: Text | None = None
+    map: Text | None = None
     freq: Step | None = None
 
     @model_validator(mode="after")
@@ -234,6 +239,10 @@ class CovariateSection(Stamps):
         if self.link is not None and self.series is None:
             raise wrong(
                 'link names a register column that holds series ids; it needs series = "a column of this source"'
+            )
+        if self.map is not None and (self.series is None or self.link is not None):
+            raise wrong(
+                'map says which series an asset sees; accepted: with series = "a column of this source", no link'
             )
         return self
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fleet.config import FleetConfig, ForecastSection, Stamps
 from fleet.config.messages import place
 from fleet.ingest.actuals import Actuals
-from fleet.ingest.covariates import Covariates, Link, write_links, write_series
+from fleet.ingest.covariates import Covariates, Links, write_links, write_series
 from fleet.ingest.faults import BadRows
 from fleet.ingest.forecasts import Forecasts
 from fleet.ingest.register import Register, read, stored
@@ -151,7 +151,7 @@ class _Ingest:
 
     def _covariates(self, snapshot: Snapshot, staged: Staged, register: Register) -> list[str]:
         """Bring in every ``[[covariates]]``; what the user should know."""
-        links: set[Link] = set()
+        links: Links = {}
         series: list[dict[str, Any]] = []
         notes: list[str] = []
         for number, section in enumerate(self.config.covariates):
