@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Codes = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]
 Role = Literal["backtest", "live"]
+Truth = Literal["latest", "first"]
 ROLES: Mapping[Role, tuple[str, ...]] = {
     "backtest": ("backtest",),
     "live": ("champion", "challenger", "fallback", "external", "manual"),
@@ -37,7 +38,7 @@ SUMMED = ("n", "sum_", "pinball_sum_", "covered_", "width_sum_", "winkler_sum_")
 # whose newest judgement failed has none: what an older definition or older data gave must not speak for it.
 EVALUATED = """
 select s.* from scores s
-where s.product = $product and s.truth = 'latest' and list_contains($roles, s.role)
+where s.product = $product and s.truth = $truth and list_contains($roles, s.role)
   and ($recipes::varchar[] is null or list_contains($recipes, s.recipe))
   and ($since::date is null or s.day >= $since::date) and ($until::date is null or s.day < $until::date)
   and (not $newest or ((s.asset_id, s.recipe, s.version_id) in (
@@ -118,6 +119,7 @@ def compared(
     by_lead: bool = False,
     assets: Mapping[str, str] | None = None,
     across: Literal["fleet", "asset"] = "fleet",
+    truth: Truth = "latest",
 ) -> Sums:
     """The sums of every recipe over what all of them were judged on.
 
@@ -128,6 +130,7 @@ def compared(
         since, until: local days, `until` not included.
         assets: only these; asset to the zone whose days are meant, UTC where it is not said.
         across: fleet keeps the assets that every recipe was judged on; asset pairs each asset's own recipes.
+        truth: what live forecasts were scored against; a backtest knows the latest reading only.
     """
     table = snapshot.sql(
         EVALUATED,
@@ -138,6 +141,7 @@ def compared(
             "since": since,
             "until": until,
             "newest": role == "backtest",
+            "truth": truth if role == "live" else "latest",
         },
     ).arrow()
     if assets is not None:

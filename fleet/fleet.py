@@ -357,6 +357,7 @@ class Fleet(Assets):
             assets=assets,
             since=since,
             until=until,
+            truth=self.config.data.truth,
         )
         if role == "live":
             return board  # `score` follows every revision

@@ -158,6 +158,9 @@ class DataSection(Stamps):
     asset's: energy adds up, of power the mean counts, and an interval with less than ``min_share`` of its readings is
     missing. In the ``layout = "days"`` a row is a local day and its ``columns`` (all others, when left out) are its
     steps one after another, 92, 96 or 100 quarter-hours, unless they are called by the clock: ``00:15``.
+
+    Readings are revised. ``truth = "first"`` has live forecasts also scored against the first reading of each instant,
+    and live leaderboards show that score; a backtest is judged by the latest reading always.
     """
 
     asset: Text = "unique_id"
@@ -172,6 +175,7 @@ class DataSection(Stamps):
     max_step: Real | None = None
     step: Step | None = None
     min_share: Real = 1.0
+    truth: Literal["latest", "first"] = "latest"
     completeness: Real = 0.9
     flat_steps: Count | None = None
     minimum: Real | None = None
