@@ -115,7 +115,8 @@ class Stamps(Origin):
     When a value was known: ``delay`` after the end of its interval, or at the time in the column ``available_at``, to
     which ``publication_delay`` is added (of a weather run its start is told, and hours later it is there). A value that
     takes the place of another one, from a source without that column, was known when it was ingested; with
-    ``revisions = "known_then"`` as early as the one before, which is meant for errors put right in old files.
+    ``revisions = "known_then"`` as early as the one before, which is meant for errors put right in old files. When most
+    of what is stored of an asset changes at once, the source has to say which of the two is meant.
     """
 
     time: Text = "ds"
@@ -126,7 +127,7 @@ class Stamps(Origin):
     delay: Duration | None = None
     available_at: Text | None = None
     publication_delay: Duration | None = None
-    revisions: Literal["known_now", "known_then"] = "known_now"
+    revisions: Literal["known_now", "known_then"] | None = None
     on_bad: Literal["refuse", "keep_aside"] = "refuse"
     duplicates: Literal["refuse", "first", "last"] = "refuse"
 

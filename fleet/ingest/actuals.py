@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from fleet.config import FleetConfig
+from fleet.errors import SeriesInvalid
 from fleet.ingest.cleaning import Clean, Rules, Step, cleaned
 from fleet.ingest.days import in_long_form
 from fleet.ingest.faults import BadRows
@@ -26,7 +27,9 @@ from fleet.zones import IntArray
 if TYPE_CHECKING:
     from store import Snapshot
 
-LAST_STORED = "select asset_id, epoch_us(max(valid_time)) as last from actuals group by asset_id"
+LAST_STORED = "select asset_id, epoch_us(max(valid_time)) as last, count(*) as n from actuals group by asset_id"
+FEW = 100
+"""Readings of an asset that may change at once however few there are."""
 
 
 @dataclass(kw_only=True)
@@ -47,6 +50,7 @@ class Actuals:
     now: int
     tally: Tally = field(default_factory=Tally)
     _last: dict[str, int] = field(default_factory=dict)
+    _count: dict[str, int] = field(default_factory=dict)
 
     def bring(self, source: Source, show: Callable[[int, int], None]) -> None:
         """Read all of it; nothing more is handed on once a row has to be refused."""
@@ -60,7 +64,9 @@ class Actuals:
         columns = Columns(
             key=data.asset, key_option="asset", time=data.time, values=(data.target,), available_at=data.available_at
         )
-        self._last = {row["asset_id"]: row["last"] for row in self.snapshot.sql(LAST_STORED).rows()}
+        stored = self.snapshot.sql(LAST_STORED).rows()
+        self._last = {row["asset_id"]: row["last"] for row in stored}
+        self._count = {row["asset_id"]: row["n"] for row in stored}
         for batch in batches(source, columns, data):
             steps = self._steps(batch.keys)
             known = np.array([self._last.get(key or "", -1) for key in batch.keys], dtype=np.int64)
@@ -107,6 +113,7 @@ class Actuals:
             revised[:-1] |= again & ~same[:-1]
         new = ~revised & ~same
         if self.config.data.available_at is None and revised.any():
+            self._refuse_other_history(clean, revised)
             clean.available = known_since(clean.available, before, revised, self.config.data, self.now)
         if new.all():
             self.transaction.insert("actuals", _table(clean))
@@ -115,6 +122,19 @@ class Actuals:
             self.transaction.insert("actuals", _table(clean.taken(new)))
         if revised.any():
             self.transaction.replace("actuals", _table(clean.taken(revised)))
+
+    def _refuse_other_history(self, clean: Clean, revised: BoolArray) -> None:
+        """Most readings of an asset changed at once: another unit or sign, which a backtest would not be shown."""
+        if self.config.data.revisions is not None:
+            return
+        for code, count in enumerate(np.bincount(clean.codes[revised], minlength=len(clean.keys)).tolist()):
+            asset = clean.keys[code] or ""
+            if count > max(FEW, self._count.get(asset, 0) // 2):
+                raise SeriesInvalid(
+                    f"[data]: {count:,} of {self._count[asset]:,} stored readings of asset {asset} change at once",
+                    hint='revisions = "known_then" where an error was put right, so that backtests see the new ones; '
+                    '"known_now" where they really came now',
+                )
 
     def _compared(self, clean: Clean) -> tuple[BoolArray, BoolArray, IntArray]:
         """Which rows the store has, which of them with the same value, and when what it has was known."""

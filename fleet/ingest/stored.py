@@ -96,7 +96,7 @@ def known_since(declared: IntArray, before: IntArray, revised: BoolArray, stamps
     array([10, 25])
     """
     since = np.maximum(declared, before)
-    if stamps.revisions == "known_now":
+    if stamps.revisions != "known_then":
         since = np.maximum(since, now)
     found: IntArray = np.where(revised, since, declared)
     return found

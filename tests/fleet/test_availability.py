@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from fleet.config import parse
-from fleet.errors import ConfigInvalid
+from fleet.errors import ConfigInvalid, SeriesInvalid
 from fleet.frames import History, Rows, instants
 from fleet.ingest import IngestReport, ingest
 from store import FixedClock, Store
@@ -96,6 +96,18 @@ def test_a_revision_is_in_force_whatever_the_value_before_claimed(world: World) 
     world.ingest(FIRST, dated, "[data]\navailable_at = 'known'\n")
     world.ingest(LATER, readings(1, 20))
     assert world.store.table("actuals").to_pandas().y.to_list() == [1, 20]
+
+
+def test_another_history_has_to_say_when_it_was_known(world: World) -> None:
+    """A scale that was forgotten changes every reading; known from now on, no backtest would ever see them."""
+    frame = readings(*range(300))
+    world.ingest(FIRST, frame)
+    with pytest.raises(SeriesInvalid, match="299 of 300 stored readings of asset a change at once"):
+        world.ingest(LATER, frame, "[data]\nscale = 10.0\n")
+    world.ingest(LATER, frame, "[data]\nscale = 10.0\nrevisions = 'known_then'\n")
+    assert world.known_at(datetime(2024, 6, 20, tzinfo=UTC)) == [10.0 * value for value in range(300)]
+    world.ingest(LAST, frame, "[data]\nrevisions = 'known_now'\n")
+    assert world.known_at(LATER)[:2] == [0.0, 10.0]
 
 
 def test_the_same_file_twice_makes_no_revision(world: World) -> None:
