@@ -145,8 +145,10 @@ class Covariates:
         if vintages:
             mine, theirs = (*mine, clean.available), (*theirs, available)
         there, same = compared(mine, clean.values[place], Known(theirs, table["value"].cast(pa.float64()).to_numpy()))
+        if vintages or not len(available):
+            return there, same, clean.available
         _, row = matched(mine, theirs)
-        return there, same, available[row] if len(available) else clean.available
+        return there, same, available[row]
 
     # -- series and links --------------------------------------------------------------------------------------------
 
