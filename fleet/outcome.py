@@ -212,6 +212,8 @@ def failure_of(error: BaseException) -> Failed:
 
     >>> failure_of(TooShort("needs 24 steps, has 3")).cause
     <Cause.TOO_SHORT: 'too_short'>
+    >>> failure_of(AdapterMissing("prophet is not installed", hint="pip install prophet")).error
+    'prophet is not installed; pip install prophet'
     >>> failure_of(ZeroDivisionError("division by zero")).error
     'ZeroDivisionError: division by zero'
     >>> failure_of(ConnectionResetError("reset by peer")).passing, failure_of(FileNotFoundError("no such file")).passing
@@ -224,6 +226,8 @@ def failure_of(error: BaseException) -> Failed:
     )
     expected = isinstance(error, TsfleetError)
     first_line = (str(error).strip().splitlines() or [""])[0]
+    if isinstance(error, AdapterMissing) and error.hint:  # the line to type
+        first_line = f"{first_line}; {' '.join(error.hint.split())}"
     if not expected and any(words in first_line for words in NO_MEMORY):
         cause = Cause.MEMORY
     refused = isinstance(error, OSError) and not isinstance(error, OF_A_PATH) and cause is not Cause.TIMEOUT

@@ -22,7 +22,7 @@ from store.ids import new_id
 from store.lock import WriterLock
 from store.packs import pack_path
 from store.reading import Reader
-from store.schema import STORED
+from store.schema import FILED
 
 _PIECE = 1 << 20
 
@@ -73,7 +73,7 @@ def backup(reader: Reader, folder: Path, *, previous: Path | None = None) -> Bac
     with told(making):
         making.mkdir()
     try:
-        with reader.standing(STORED):
+        with reader.standing(FILED):
             place = making / reader.catalog.path.name
             reader.catalog.copy(place)
             head, files = _named(reader.folder, making)
@@ -110,7 +110,7 @@ def _named(source: Path, folder: Path) -> tuple[int, list[_File]]:
 
 def _files(source: Path, catalog: Catalog) -> Iterator[_File]:
     not_it = "its bytes are not those that were written"
-    for held in catalog.state(STORED).segments.values():
+    for held in catalog.state(FILED).segments.values():
         for one in held:
             path = segment_file(source, one.table, one.id)
             yield _File(str(path.relative_to(source)), one.bytes, one.sha256, of_segment(source, one, not_it))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from store.catalog import Segment
 from store.clock import from_micros
 from store.files import segment_file
-from store.schema import STORED
+from store.schema import FILED
 
 _FEW = 5
 
@@ -48,7 +48,7 @@ def of_segment(folder: Path, segment: Segment, what: str) -> Damage:
     """What a segment's loss means, as the catalog knows it."""
     known = segment.min_asset is not None and segment.max_asset is not None
     ends = {segment.min_asset or "", segment.max_asset or ""} if known else set()
-    timed = STORED[segment.table].time_column is not None and segment.min_time is not None
+    timed = FILED[segment.table].time_column is not None and segment.min_time is not None
     return Damage(
         path=segment_file(folder, segment.table, segment.id),
         what=what,

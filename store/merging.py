@@ -133,7 +133,7 @@ def merge(reader: Reader, asked: Merge, *, fold: int | None, thorough: bool = Fa
 
 def _merge(asking: Asking, table: Table, asked: Merge, fold: int | None) -> Merged:
     plan = asking.plan([table.name, *([table.replaced] if fold is not None and table.replaced else [])], None)
-    _check(plan, asked.inputs)
+    check(plan, asked.inputs)
     rows = cold(plan, asked.inputs).rows(table)
     whole_from = 0
     if fold is not None:
@@ -145,7 +145,7 @@ def _merge(asking: Asking, table: Table, asked: Merge, fold: int | None) -> Merg
     return Merged(made, dropped, whole_from if dropped else 0)
 
 
-def _check(plan: Plan, inputs: Sequence[Segment]) -> None:
+def check(plan: Plan, inputs: Sequence[Segment]) -> None:
     """Refuse damaged segments: what they hold would get a new hash, and nobody would find it any more."""
     wrong = [damage for one in inputs if (damage := wrong_segment(plan.folder, one)) is not None]
     if wrong:
@@ -159,7 +159,7 @@ def merge_companions(reader: Reader, table: Table, inputs: Sequence[Segment]) ->
         assert table.replaced is not None
         companion = STORED[table.replaced]
         plan = asking.plan([table.name, companion.name], None)
-        _check(plan, inputs)
+        check(plan, inputs)
         rows = template("spoken").format(
             replaced=cold(plan, inputs).rows(companion),
             rows=plan.rows(table),

@@ -15,15 +15,27 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from store.catalog import Segment, State, quoted
 from store.files import segment_file
-from store.schema import MACROS, STORED, TABLES, VIEWS, Table, View
+from store.schema import LATEST, MACROS, STORED, TABLES, VIEWS, Table, View
 
 if TYPE_CHECKING:
     from store.damage import Damage
 
 _WORD = re.compile(r"\w+")
+#: Values of this kind are common in questions: a column of ``scores`` says 'latest'.
+_AS_TEXT = re.compile("'latest'", re.IGNORECASE)
 _ALL_NAMES = {"show", "summarize", "information_schema", "duckdb_views", "duckdb_tables", "duckdb_columns"}
 #: ``<view>__v`` shows a view's rows with the commit that stored them.
 WITH_V = "__v"
+
+
+#: Which of the metrics of a key is the newest: of the latest time, of equal times the highest step, of equal steps the
+#: last committed. What one commit brought at the same time and step is put in some order that is always the same.
+_NEWEST = """row_number() OVER (
+    PARTITION BY asset_id, product, recipe, name, CASE WHEN by_run THEN run_id END
+    ORDER BY time DESC NULLS LAST, step DESC NULLS LAST, _v DESC, run_id DESC, value DESC NULLS LAST
+) = 1"""
+_SAME_LATEST = " AND ".join(f"l.{name} IS NOT DISTINCT FROM x.{name}" for name in LATEST.key)
+_LATEST_COLUMNS = ", ".join(name for name in LATEST.names if name != "by_run")
 
 
 @cache
@@ -61,6 +73,10 @@ class Plan(NamedTuple):
     now: int
     #: Damaged segments that are left out on request.
     missing: tuple[Damage, ...] = ()
+    #: The snapshot up to which ``latest`` has been derived; None where it cannot be used.
+    derived: int | None = None
+    #: Where DuckDB holds how `latest` has changed since, for a question; None where it has to be asked.
+    tail: str | None = None
 
     def columns(self, table: Table) -> tuple[str, ...]:
         """The columns of a table, with the dynamic ones that the store has."""
@@ -135,6 +151,69 @@ class Plan(NamedTuple):
             rows=rows, replaced=self.rows(companion), same_key=same_key(table), outranks=outranks
         )
 
+    def after(self, table: Table, since: int, pruning: Pruning | None = None) -> str:
+        """SQL of the rows of a table that commits later than a snapshot brought, with ``_v``."""
+        late = [one for one in self.segments(table, pruning) if one.max_v > since]
+        return f"SELECT * FROM ({narrowed(self, table.name, late).rows(table)}) WHERE _v > {since}"
+
+    def latest(self, pruning: Pruning | None = None, *, unknown: str = "false") -> str:
+        """SQL of the newest metric of each key of ``latest``, with ``by_run`` and ``_v``.
+
+        ``unknown`` says of a metric, whose run's row is ``r``, whether it is kept beside those of other runs.
+        """
+        if self.derived is None:
+            return template("latest_of_all").format(
+                metrics=self.rows(TABLES["metrics"], pruning),
+                runs=self.alive(TABLES["runs"]),
+                by_run=unknown,
+                newest=_NEWEST,
+                same_key=_SAME_LATEST,
+            )
+        derived = self.rows(LATEST, pruning)
+        if self.latest_is_final:
+            return derived
+        tail = f"SELECT * FROM {self.tail}" if self.tail and unknown == "false" else self.latest_tail(unknown)
+        return template("latest_since").format(
+            derived=derived, tail=tail, same_key=_SAME_LATEST, columns=_LATEST_COLUMNS
+        )
+
+    def latest_tail(self, unknown: str = "false") -> str:
+        """SQL of the rows of ``latest`` whose keys got a metric after what is derived; ``unknown`` as above."""
+        assert self.derived is not None
+        runs = TABLES["runs"]
+        return template("latest_tail").format(
+            derived=self.rows(LATEST),
+            fresh=self.after(TABLES["metrics"], self.derived),
+            told=self.after(runs, self.derived),
+            runs=self._replace(snapshot=self.derived).alive(runs),
+            by_run=unknown,
+            newest=_NEWEST,
+            same_key=_SAME_LATEST,
+            columns=_LATEST_COLUMNS,
+        )
+
+    @property
+    def latest_is_final(self) -> bool:
+        """Whether what is derived is the answer as it is."""
+        return not self.behind and not any("by_run" in one.columns for one in self.segments(LATEST))
+
+    @property
+    def behind(self) -> bool:
+        """Whether anything was written to what ``latest`` is derived from since it was."""
+        return self.newest_source > (self.derived or 0)
+
+    @property
+    def newest_source(self) -> int:
+        """The last commit up to the snapshot, or a little later, that may have changed `latest`."""
+        return min(self.snapshot, max(self.state.touched[name] for name in LATEST.derived_from))
+
+    def relabelled(self, since: int) -> str:
+        """SQL that counts the runs known at a snapshot whose product has changed since."""
+        runs = TABLES["runs"]
+        told = self.after(runs, since)
+        older = self._replace(snapshot=since).alive(runs)
+        return template("latest_relabelled").format(runs=older, told=told)
+
     def view(self, view: View, pruning: Pruning | None = None) -> str:
         """SQL of a view's rows, with ``_v`` and the hidden columns."""
         table = view.table
@@ -151,6 +230,8 @@ class Plan(NamedTuple):
                 from store.duck import instant
 
                 return template("in_force").format(rows=self.alive(table, pruning), now=instant(self.now))
+            case "latest":
+                return self.latest(pruning)
             case "published":
                 return template("published").format(rows=self.alive(table, pruning))
 
@@ -195,6 +276,7 @@ def same_key(table: Table) -> str:
 def needed(names: Iterable[str]) -> set[str]:
     """The stored tables behind names of views and macros."""
     tables = {TABLES["forecasts"] if name in MACROS else VIEWS[name.removesuffix(WITH_V)].table for name in names}
+    tables |= {TABLES[name] for table in tables for name in table.derived_from}
     return {t.name for t in tables} | {t.replaced for t in tables if t.replaced is not None}
 
 
@@ -204,7 +286,7 @@ def names_in(query: str) -> list[str]:
     >>> names_in("select max(y) from Actuals join assets using (asset_id)")
     ['actuals', 'assets']
     """
-    words = {word.lower() for word in _WORD.findall(query)}
+    words = {word.lower() for word in _WORD.findall(_AS_TEXT.sub("''", query))}
     if words & _ALL_NAMES:
         words |= VIEWS.keys() | set(MACROS)
     known = [*VIEWS, *MACROS, *(name + WITH_V for name in VIEWS)]

@@ -15,14 +15,14 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
-from store.catalog import Catalog, State, quoted
+from store.catalog import Catalog, Segment, State, quoted
 from store.clock import Clock, to_micros
 from store.errors import Damaged, NotFound, QueryInvalid, SchemaMismatch
 from store.files import segment_file
 from store.ids import check_asset_id
 from store.planning import Plan, Pruning, names_in, needed
 from store.readers import Presence
-from store.schema import VIEWS, View
+from store.schema import DERIVED, LATEST, REPLACED, VIEWS, View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -72,7 +72,12 @@ class Result:
             if plain is not None:
                 names, rows = plain
                 return [dict(zip(names, row, strict=True)) for row in rows]
-        listed: list[dict[str, Any]] = self.arrow().to_pylist()
+        try:
+            listed: list[dict[str, Any]] = self.arrow().to_pylist()
+        except OverflowError as cause:
+            raise QueryInvalid(
+                "an instant of the answer lies beyond the years 1 to 9999", hint="cast the column to VARCHAR"
+            ) from cause
         return listed
 
     def __len__(self) -> int:
@@ -121,6 +126,8 @@ class Reader:
         self._memory = memory
         self._skip_damaged = skip_damaged
         self._checked: dict[str, Damage | None] = {}
+        #: The derived segment and the newest commit to runs last looked at: had every run still its product?
+        self._products: tuple[str, int, bool] = ("", 0, True)
         self._engine: Engine | None = None
         self._engine_lock = threading.Lock()
         self._presence = Presence(self.folder)
@@ -154,9 +161,10 @@ class Reader:
                     found = self._culprits(asking, error.message)
                     if not found:
                         raise
-                    from store.damage import listed
+                    if found := self._not_derived(found):
+                        from store.damage import listed
 
-                    raise Damaged(f"{self.folder} is damaged: {listed(found)}", hint=_READ_THE_REST) from error
+                        raise Damaged(f"{self.folder} is damaged: {listed(found)}", hint=_READ_THE_REST) from error
             return attempt(asking)
 
     @contextmanager
@@ -182,18 +190,45 @@ class Reader:
                 found.append(damage)
         return found or [of_segment(self.folder, one, told) for one in named]
 
+    def _not_derived(self, found: list[Damage]) -> list[Damage]:
+        """The damages that matter: a derived segment is not used any more, and the question is asked again."""
+        self._checked |= {one.path.stem: one for one in found if one.table in DERIVED}
+        return [one for one in found if one.table not in DERIVED]
+
+    def _derived(self, engine: Engine, plan: Plan) -> int | None:
+        """The snapshot up to which `latest` has been derived, None where this plan has to ask all metrics.
+
+        That is so at an older snapshot, over damage (each file is checked against its hash before it is first used),
+        and when a run that it knew has got another product: its metrics have to move.
+        """
+        segments = plan.state.segments[LATEST.name]
+        if not segments or self._skip_damaged:
+            return None
+        since = segments[0].max_v
+        if since > plan.snapshot or not all(self._is_sound(one) for one in segments):
+            return None
+        newest = plan.state.touched["runs"]
+        if plan.state.touched["runs" + REPLACED] <= since:
+            return since
+        if self._products[:2] != (segments[0].id, newest):
+            count = engine.cursor().arrow(plan._replace(snapshot=plan.state.head).relabelled(since)).column("n")[0]
+            self._products = (segments[0].id, newest, count.as_py() == 0)
+        return since if self._products[2] else None
+
+    def _is_sound(self, segment: Segment) -> bool:
+        if segment.id not in self._checked:
+            from store.damage import wrong_segment
+
+            self._checked[segment.id] = wrong_segment(self.folder, segment)
+        return self._checked[segment.id] is None
+
     def _sound(self, state: State) -> tuple[Damage, ...]:
         """Take damaged segments out of a state; what they were."""
-        from store.damage import wrong_segment
-
         missing = []
         for table, segments in state.segments.items():
-            for one in segments:
-                if one.id not in self._checked:
-                    self._checked[one.id] = wrong_segment(self.folder, one)
+            state.segments[table] = tuple(one for one in segments if self._is_sound(one))
             missing += [damage for one in segments if (damage := self._checked[one.id]) is not None]
-            state.segments[table] = tuple(one for one in segments if self._checked[one.id] is None)
-        return tuple(missing)
+        return tuple(one for one in missing if one.table not in DERIVED)
 
     def plan(self, engine: Engine, question: object, tables: Iterable[str], snapshot: int | None) -> Plan:
         """See :meth:`Asking.plan`."""
@@ -214,6 +249,16 @@ class Reader:
             missing=missing,
         )
 
+    def with_derived(self, engine: Engine, plan: Plan) -> Plan:
+        """A plan that stands on what is derived, as far as that goes."""
+        segments = plan.state.segments.get(LATEST.name)
+        if not segments:
+            return plan
+        plan = plan._replace(derived=self._derived(engine, plan))
+        if plan.derived is None or plan.latest_is_final:
+            return plan
+        return plan._replace(tail=engine.tail((segments[0].id, plan.newest_source), plan.latest_tail))
+
 
 class Asking(NamedTuple):
     """One question while it runs: the files of its plans stay until it ends."""
@@ -230,8 +275,8 @@ class Asking(NamedTuple):
             SnapshotExpired: a table is not whole at the snapshot any more.
         """
         plan = self.reader.plan(self.engine, self.question, tables, snapshot)
-        self.plans.append(plan)
-        return plan
+        self.plans.append(plan)  # before files are read: an error finds them here
+        return self.reader.with_derived(self.engine, plan)
 
     def outdated(self) -> bool:
         """Whether the newest plan names a segment that the catalog names no more."""

@@ -62,6 +62,8 @@ class Table:
     same_if: tuple[str, ...] = ()
     #: How the store finds superseded rows: by a companion table, or by a view over every row.
     superseded: Literal["companion", "window"] = "companion"
+    #: The tables that it is made of, for one that can be thrown away and made anew.
+    derived_from: tuple[str, ...] = ()
     by_name: dict[str, Column] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -324,9 +326,26 @@ def _companion(table: Table) -> Table:
     )
 
 
+#: ``product`` is that of the run's row. ``by_run``: the newest row of one run of which no row is known yet, so that its
+#: product may still come; of all others a row is the newest of its key.
+LATEST = Table(
+    name="latest",
+    columns=_columns("asset_id product recipe name! step:i time:t value:d run_id! by_run:b"),
+    key=("asset_id", "product", "recipe", "name"),
+    sort=("asset_id", "product", "recipe", "name"),
+    time_column="time",
+    superseded="window",
+    derived_from=("metrics", "runs"),
+)
+
 TABLES: dict[str, Table] = {table.name: table for table in _DECLARED}
 COMPANIONS: dict[str, Table] = {t.name + REPLACED: _companion(t) for t in _DECLARED if t.replaced is not None}
+#: What commits write: hot rows and segments.
 STORED: dict[str, Table] = TABLES | COMPANIONS
+#: What upkeep makes of them, only as segments: never the truth, and made anew when it is lost.
+DERIVED: dict[str, Table] = {LATEST.name: LATEST}
+#: Whatever has segments.
+FILED: dict[str, Table] = STORED | DERIVED
 
 
 class View(NamedTuple):
@@ -334,7 +353,7 @@ class View(NamedTuple):
 
     name: str
     table: Table
-    shape: Literal["alive", "raw", "newest", "in_force", "published"] = "alive"
+    shape: Literal["alive", "raw", "newest", "in_force", "published", "latest"] = "alive"
     hidden: tuple[str, ...] = ()
     sort: tuple[str, ...] = ()
 
@@ -361,6 +380,7 @@ def _views() -> dict[str, View]:
         name="published", table=TABLES["forecasts"], shape="published",
         sort=("asset_id", "product", "issue_time", "valid_time"),
     )  # fmt: skip
+    views["latest"] = View(name="latest", table=LATEST, shape="latest", hidden=("by_run",), sort=LATEST.sort)
     return views
 
 

@@ -88,8 +88,11 @@ def _split_at(codes: np.ndarray[Any, Any] | None, start: int, rows: int) -> int:
 class Piece:
     """One segment while it is written, row group by row group; a block that fails leaves no file."""
 
-    def __init__(self, folder: Path, table: Table, schema: pa.Schema, level: int, name: str) -> None:
+    def __init__(
+        self, folder: Path, table: Table, schema: pa.Schema, level: int, name: str, row_group: int = ROW_GROUP
+    ) -> None:
         self._table, self._schema, self._level, self.name = table, schema, level, name
+        self._row_group = row_group
         self.path = segment_file(folder, table.name, name)
         self._file = Writing(self.path)
         self._waiting: list[pa.Table] = []
@@ -143,11 +146,11 @@ class Piece:
         self._rows += rows.num_rows
         self._waiting.append(rows)
         ready = sum(one.num_rows for one in self._waiting)
-        if ready >= ROW_GROUP:
+        if ready >= self._row_group:
             import pyarrow as pa
 
             together = pa.concat_tables(self._waiting, promote_options="none")
-            whole = ready - ready % ROW_GROUP
+            whole = ready - ready % self._row_group
             self._write([together.slice(0, whole)])
             self._waiting = [together.slice(whole)] if whole < ready else []
 
@@ -157,7 +160,7 @@ class Piece:
         import pyarrow as pa
 
         rows = pa.concat_tables(waiting, promote_options="none").cast(self._schema)
-        self._parquet.write_table(rows, row_group_size=ROW_GROUP)
+        self._parquet.write_table(rows, row_group_size=self._row_group)
         for name in {"_v", self._table.entity, self._table.time_column} & {*rows.column_names}:
             assert name is not None
             found = [value for value in (*_range(rows, name), *self._bounds.get(name, ())) if value is not None]
@@ -187,12 +190,22 @@ class Run:
         level: of the segments.
         most_bytes: at this size a piece ends with its asset, at twice the size in the middle of one.
         most_rows: as above.
+        row_group: so many rows are packed together.
     """
 
     def __init__(
-        self, folder: Path, table: Table, schema: pa.Schema, *, level: int, most_bytes: int, most_rows: int
+        self,
+        folder: Path,
+        table: Table,
+        schema: pa.Schema,
+        *,
+        level: int,
+        most_bytes: int,
+        most_rows: int,
+        row_group: int = ROW_GROUP,
     ) -> None:
         self._folder, self._table, self._schema, self._level = folder, table, schema, level
+        self._row_group = row_group
         self._most_bytes, self._most_rows = most_bytes, most_rows
         # Where nobody gave the asset there is no column of it to split by.
         self._entity = table.entity if table.sort[:1] == (table.entity,) and table.entity in schema.names else None
@@ -226,7 +239,8 @@ class Run:
             if room:
                 if self._piece is None:
                     name = f"{self._name}-{len(self.made)}"
-                    self._piece = Piece(self._folder, self._table, self._schema, self._level, name).__enter__()
+                    piece = Piece(self._folder, self._table, self._schema, self._level, name, self._row_group)
+                    self._piece = piece.__enter__()
                 self._piece.add(rows.slice(0, room))
                 self._last = rows.column(self._entity)[room - 1].as_py() if self._entity else None
             if room < rows.num_rows:

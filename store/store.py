@@ -46,7 +46,8 @@ class StoreInfo:
 
     ``levels`` counts segments per table and level (0 a commit's own, 1 flushed, from 2 on merged and partitioned),
     ``fullest`` those of the fullest partition of each table; ``retired`` files were replaced by merges and wait for
-    their deletion, ``readers`` are at a question now; ``oldest`` is the oldest snapshot that can be asked.
+    their deletion, ``readers`` are at a question now; ``oldest`` is the oldest snapshot that can be asked. ``derived``
+    names the snapshot up to which `latest` was found ahead; what came later is added when it is asked.
     """
 
     path: Path
@@ -62,6 +63,7 @@ class StoreInfo:
     retired: int
     readers: int
     oldest: int
+    derived: Mapping[str, int]
 
 
 class Store(Tracked):
@@ -301,7 +303,7 @@ class Store(Tracked):
         self._guard()
         from store import readers
         from store.merging import partitions
-        from store.schema import TABLES
+        from store.schema import DERIVED, TABLES
 
         totals = self._catalog.totals()
         held = self._catalog.state(TABLES).segments
@@ -321,6 +323,7 @@ class Store(Tracked):
             retired=len(self._catalog.retired()),
             readers=len(readers.present(self.path)),
             oldest=self._catalog.state(()).oldest.get("", 0),
+            derived={name: derived[0].max_v for name in DERIVED if (derived := self._catalog.segments(name))},
         )
 
     # ---------------------------------------------------------------- writing

@@ -14,16 +14,16 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from store import merging, readers, writing
+from store import deriving, merging, readers, writing
 from store.catalog import Catalog, Segment
 from store.clock import Clock, to_micros
-from store.errors import NotFound, StoreBusy, StoreError
+from store.errors import Damaged, NotFound, StoreBusy, StoreError
 from store.files import segment_file
 from store.lock import WriterLock
 from store.packs import pack_path
 from store.reading import Reader
 from store.rows import columns_to_arrow
-from store.schema import STORED, Table
+from store.schema import LATEST, STORED, Table
 
 #: What a merge keeps in memory before it spills.
 MEMORY = 1 << 30
@@ -104,7 +104,7 @@ def flush(folder: Path, catalog: Catalog, tables: Iterable[str] | None = None) -
 
 
 def tend(folder: Path, catalog: Catalog, clock: Clock, tables: Iterable[str]) -> None:
-    """After a commit, do the one thing that its tables want most: a small merge, else a flush.
+    """After a commit, do the one thing that its tables want most: a small merge, what is derived, else a flush.
 
     Args:
         folder: of the store.
@@ -117,15 +117,26 @@ def tend(folder: Path, catalog: Catalog, clock: Clock, tables: Iterable[str]) ->
         swollen = catalog.swollen(writing.FLUSH_ROWS, to_micros(clock.now()) - writing.FLUSH_AFTER)
         for name in tables:
             segments = catalog.segments(name)
-            asked = merging.due(
-                STORED[name], segments, most_bytes=max(SMALL_BYTES, BULK_FACTOR * _newest_bulk(segments))
-            )
+            most_bytes = max(SMALL_BYTES, BULK_FACTOR * _newest_bulk(segments))
+            asked = merging.due(STORED[name], segments, most_bytes=most_bytes)
             if asked is not None:
                 with _reader(folder, catalog, clock) as reader:
+                    if _blurs(catalog, asked):
+                        _derive(reader, _Tally())
                     _merge(reader, asked, _bound(catalog, clock, FOLD_AFTER), _Tally())
+                return
+            if name in deriving.SOURCES and deriving.due(catalog, most_bytes=SMALL_BYTES):
+                with _reader(folder, catalog, clock) as reader:
+                    _derive(reader, _Tally())
                 return
         if swollen:
             _flush_table(folder, catalog, swollen[0], _Tally())
+
+
+def _blurs(catalog: Catalog, asked: merging.Merge) -> bool:
+    """Whether a merge would put what is not derived yet among much that is: it could not be told apart any more."""
+    since = deriving.upto(catalog.segments(LATEST.name)) if asked.table in deriving.SOURCES else None
+    return since is not None and any(one.max_v > since for one in asked.inputs)
 
 
 def _newest_bulk(segments: Iterable[Segment]) -> int:
@@ -160,6 +171,8 @@ def upkeep(
             _flush_table(folder, catalog, name, tally)
         with _reader(folder, catalog, clock) as reader:
             bound = _bound(catalog, clock, fold_after)
+            with suppress(Damaged):  # a merge or `verify` tells it; what was derived before goes on as it is
+                _derive(reader, tally)
             for table in STORED.values():
                 _merge_all(reader, table, bound, tally)
             for table in STORED.values():
@@ -192,6 +205,8 @@ def expire(
         for name in STORED:
             _flush_table(folder, catalog, name, tally)
         with _reader(folder, catalog, clock) as reader:
+            with suppress(Damaged):
+                _derive(reader, tally)
             for table in STORED.values():
                 _fold(reader, table, oldest, tally, thorough=True)
         collected, freed = _collect(folder, catalog, clock, GRACE)
@@ -239,6 +254,18 @@ def _flush_table(folder: Path, catalog: Catalog, name: str, tally: _Tally) -> No
     tally.bytes += sum(one.bytes for one in made)
 
 
+def _derive(reader: Reader, tally: _Tally) -> None:
+    """Bring what is derived up to date."""
+    made = deriving.derive(reader)
+    if made is None:
+        return
+    catalog = reader.catalog
+    old = [one.id for one in catalog.segments(LATEST.name)]
+    with catalog.writing() as writer:
+        writer.swap(LATEST.name, old, made, to_micros(reader.clock.now()))
+    tally.bytes += sum(one.bytes for one in made)
+
+
 def _merge_all(reader: Reader, table: Table, bound: int | None, tally: _Tally) -> None:
     """Merge until no level of the table is full."""
     while (asked := merging.due(table, reader.catalog.segments(table.name))) is not None:
@@ -248,7 +275,8 @@ def _merge_all(reader: Reader, table: Table, bound: int | None, tally: _Tally) -
 
 def _merge(reader: Reader, asked: merging.Merge, bound: int | None, tally: _Tally, *, thorough: bool = False) -> bool:
     """Merge and swap; False when an input went meanwhile, then all is as it was."""
-    return _swap(reader, asked, merging.merge(reader, asked, fold=bound, thorough=thorough), tally)
+    fold = deriving.foldable(reader.catalog, asked.table, bound)
+    return _swap(reader, asked, merging.merge(reader, asked, fold=fold, thorough=thorough), tally)
 
 
 def _swap(reader: Reader, asked: merging.Merge, merged: merging.Merged, tally: _Tally) -> bool:
@@ -270,6 +298,7 @@ def _swap(reader: Reader, asked: merging.Merge, merged: merging.Merged, tally: _
 
 def _fold(reader: Reader, table: Table, bound: int | None, tally: _Tally, *, thorough: bool) -> None:
     """Write segments with dead rows anew without them; then the companion, when no dead row is left."""
+    bound = deriving.foldable(reader.catalog, table.name, bound)
     if bound is None or table.replaced is None or not merging.folds(table, thorough=thorough):
         return
     companions = reader.catalog.segments(table.replaced)

@@ -18,7 +18,7 @@ from store.damage import Damage, moment, wrong_segment, wrong_with
 from store.errors import Damaged, StoreError
 from store.packs import pack_path
 from store.reading import Reader, Snapshot
-from store.schema import STORED
+from store.schema import FILED
 
 #: Called with the bytes that are checked and the bytes there are.
 Progress = Callable[[int, int], None]
@@ -52,7 +52,7 @@ def verify(reader: Reader, progress: Progress | None = None) -> Verification:
     packs: list[tuple[str, int, str]] = []
     total = 0
     try:
-        with reader.standing(STORED) as state:
+        with reader.standing(FILED) as state:
             segments = [one for held in state.segments.values() for one in held]
             packs = reader.catalog.packs()
             total = sum(one.bytes for one in segments) + sum(size for _, size, _ in packs)

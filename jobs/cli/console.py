@@ -7,11 +7,15 @@ rows need.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import math
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 if TYPE_CHECKING:
@@ -21,6 +25,34 @@ if TYPE_CHECKING:
 Row = Mapping[str, object]
 NO_LIMIT = 100_000
 LONGEST_WORD = 30
+
+
+#: What an operating system says when output goes nowhere: the disk is full, broken, or not to be written.
+LOST = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EFBIG, errno.EBADF})
+
+
+class OutputLost(Exception):
+    """What a command had to tell could not be written; what it did is done."""
+
+    hint = "what the command did is done; send its output elsewhere"
+
+    def __init__(self, cause: OSError) -> None:
+        super().__init__(f"the output cannot be written: {cause.strerror}")
+
+
+def open_streams() -> None:
+    """Make stdout and stderr fit for any text: closed ones lead nowhere, narrow ones escape what they lack."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the caller closed it, as with >&-
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # open until the end
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def close_output() -> None:
+    """Lead stdout nowhere, so that Python does not complain again when it closes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
 
 
 def plain(value: object) -> object:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from jobs.cli.console import OutputLost
 from store.errors import TsfleetError
 
 
@@ -47,4 +48,4 @@ def exit_of(error: BaseException) -> Exit:
         return Exit.INTERRUPTED
     if isinstance(error, TsfleetError):
         return _BY_CODE.get(error.code, Exit.USAGE)
-    return Exit.NOT_ALLOWED if isinstance(error, PermissionError) else Exit.BUG
+    return Exit.NOT_ALLOWED if isinstance(error, PermissionError | OutputLost) else Exit.BUG

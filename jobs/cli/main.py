@@ -5,7 +5,6 @@ Commands import what is heavy inside their functions, so that help and usage err
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,7 +13,7 @@ from types import TracebackType
 from cyclopts import App, CycloptsError, Group
 
 from jobs.cli import begin, demo, look, stored, work
-from jobs.cli.console import say, say_error
+from jobs.cli.console import LOST, OutputLost, close_output, open_streams, say, say_error
 from jobs.cli.exits import Exit, exit_of
 from jobs.cli.options import BEGIN, LOOK, WORK
 from jobs.cli.reports import INTERRUPTED
@@ -54,15 +53,14 @@ app.command(stored.store)
 def main() -> None:
     """The console script: runs the command line and exits with its code."""
     sys.excepthook = _bug
+    open_streams()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(words: Sequence[str]) -> int:
     """Runs one command line in this process and gives its exit code; an error that nobody foresaw goes through."""
     try:
-        code = int(app(list(words)) or Exit.OK)
-        sys.stdout.flush()
-        return code
+        return _done(words)
     except CycloptsError as error:
         say_error(
             str(error),
@@ -74,9 +72,9 @@ def run(words: Sequence[str]) -> int:
         # and Python shall not complain again when it closes stdout. Any other exit is somebody's own and stays one.
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.__stdout__.fileno() if sys.__stdout__ else 1)
+        close_output()
         return Exit.OK
-    except (TsfleetError, PermissionError, KeyboardInterrupt) as error:
+    except (TsfleetError, PermissionError, KeyboardInterrupt, OutputLost) as error:
         if "--debug" in words:
             traceback.print_exc()
         if isinstance(error, KeyboardInterrupt):
@@ -84,6 +82,19 @@ def run(words: Sequence[str]) -> int:
         else:
             say_error(str(error), hint=getattr(error, "hint", ""))
         return exit_of(error)
+
+
+def _done(words: Sequence[str]) -> int:
+    """The exit code of a command line whose output is out, or was lost."""
+    try:
+        code = int(app(list(words)) or Exit.OK)
+        sys.stdout.flush()
+        return code
+    except OSError as error:
+        if error.errno not in LOST or error.filename is not None:
+            raise
+        close_output()
+        raise OutputLost(error) from error
 
 
 def _bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

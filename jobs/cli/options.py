@@ -43,11 +43,11 @@ class Common:
     """On an error, show the traceback."""
 
     @contextmanager
-    def fleet(self, *, read_only: bool = False) -> Iterator[Fleet]:
-        """The fleet that the options name, opened, and closed in the end."""
+    def fleet(self, *, read_only: bool = False, create: bool = False) -> Iterator[Fleet]:
+        """The fleet that the options name, opened, and closed in the end; one command makes its store."""
         from fleet import Fleet
 
-        with _found(lambda: Fleet.open(self.config, read_only=read_only)) as opened:
+        with _found(lambda: Fleet.open(self.config, read_only=read_only, create=create)) as opened:
             yield opened
 
     @contextmanager

@@ -57,6 +57,7 @@ def info(*, common: Common = COMMON) -> int:
                 "retired": found.retired,
                 "readers": found.readers,
                 "oldest": found.oldest,
+                "derived": dict(found.derived),
             }
         )
         return Exit.OK
@@ -64,6 +65,7 @@ def info(*, common: Common = COMMON) -> int:
         f"{found.path}: format {found.format}, snapshot {found.head}, {found.bytes / 1e6:,.1f} MB, "
         f"{found.segments} segments, {found.packs} packs, {found.retired} replaced files, "
         f"{found.readers} readers at a question, snapshots from {found.oldest} on"
+        + "".join(f", {name} known up to {snapshot}" for name, snapshot in found.derived.items())
     )
     print_rows(
         [

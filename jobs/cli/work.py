@@ -38,7 +38,7 @@ def ingest(
         forecasts: A file of somebody else's forecasts with their issue times, and nothing else.
         called: Whose forecasts they are; [[forecasts]] of that name says how the file is read.
     """
-    with common.fleet() as fleet, shown("ingest", quiet=common.json) as show:
+    with common.fleet(create=True) as fleet, shown("ingest", quiet=common.json) as show:
         report = fleet.ingest(forecasts=forecasts, called=called, progress=show)
     return finish_ingest(report, as_json=common.json)
 

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from store.schema import STORED
+from store.schema import FILED, STORED
 
 FORMAT = 1
 NAME = "catalog.sqlite"
@@ -66,6 +66,8 @@ class State:
         self.dynamic: dict[str, tuple[str, ...]] = {}
         self.hot_count: dict[str, int] = {}
         self.rewritten: dict[str, int] = {}
+        #: Per table the newest commit that wrote it.
+        self.touched: dict[str, int] = {}
         self.hot: dict[str, HotRows | None] = {}
         #: Counts every change of any table's segments.
         self.generation = 0
@@ -94,7 +96,7 @@ def head_of(connection: sqlite3.Connection) -> int:
 
 def dynamic_of(connection: sqlite3.Connection, table: str) -> tuple[str, ...]:
     """The dynamic columns that a table has by now."""
-    if STORED[table].dynamic is None:
+    if FILED[table].dynamic is None:
         return ()
     return tuple(r[0] for r in connection.execute("SELECT name FROM dynamic_columns WHERE tbl = ?", (table,)))
 

@@ -196,9 +196,10 @@ class Catalog:
             state = State(head=head_of(connection))
             state.oldest = oldest_of(connection)
             marks = {name: marks for name, *marks in connection.execute(_MARKS)}
-            state.generation = sum(files for _, _, files in marks.values())
+            state.generation = sum(files for _, _, files, _ in marks.values())
             for name in tables:
-                hot, moved, files = marks[name]
+                # A derived table has no mark before it was first made.
+                hot, moved, files, state.touched[name] = marks[name] if name in STORED else marks.get(name, _NEVER)
                 state.hot_count[name], state.rewritten[name] = hot, moved
                 state.segments[name] = self._segments_of(connection, name, files)
                 state.dynamic[name] = dynamic_of(connection, name)
@@ -384,7 +385,8 @@ class Catalog:
         return found
 
 
-_MARKS = "SELECT name, hot, rewritten, files FROM tables"
+_MARKS = "SELECT name, hot, rewritten, files, touched FROM tables"
+_NEVER = [0, 0, 0, 0]
 _SEGMENTS = """
 SELECT id, level, v, min_v, max_v, rows, bytes, sha256, columns, min_asset, max_asset, min_time, max_time
 FROM segments WHERE tbl = ? ORDER BY min_asset, id

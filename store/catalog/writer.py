@@ -19,7 +19,7 @@ from store.catalog.layout import (
     quoted,
 )
 from store.errors import StoreError
-from store.schema import STORED, Table
+from store.schema import DERIVED, FILED, STORED, Table
 
 if TYPE_CHECKING:
     from store.packs import Pack
@@ -124,7 +124,8 @@ class Writer:
                 self._reshaped = True
 
     def add_segment(self, segment: Segment) -> None:
-        declared = STORED[segment.table]
+        declared = FILED[segment.table]
+        self._known(segment.table)
         self._add_dynamic(declared, (name for name in segment.columns if name != "_v"))
         self._insert(
             "segments",
@@ -135,6 +136,11 @@ class Writer:
             ),
         )  # fmt: skip
         self._update_marks(segment.table, "files = files + 1, touched = max(touched, ?)", (segment.max_v,))
+
+    def _known(self, table: str) -> None:
+        """Give a derived table its line in ``tables`` when it is first made: a folder from before it has none."""
+        if table in DERIVED:
+            self._connection.execute("INSERT OR IGNORE INTO tables (name) VALUES (?)", (table,))
 
     def add_pack(self, pack: Pack) -> None:
         self._insert("packs", (pack.id, pack.bytes, pack.sha256, self.head))
@@ -196,6 +202,7 @@ class Writer:
         there = "SELECT 1 FROM segments WHERE tbl = ? AND id = ?"
         if not all(self._connection.execute(there, one).fetchone() for one in place):
             return False
+        self._known(table)
         for pair in place:
             self._delete("segments", "tbl = ? AND id = ?", pair)
         self._update_marks(table, "files = files + 1")

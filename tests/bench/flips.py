@@ -28,7 +28,7 @@ from pathlib import Path
 from store import FixedClock, Store, StoreError
 from store.files import segment_file
 from store.packs import pack_path
-from store.schema import STORED
+from store.schema import FILED
 from tests.store.rows import START, insert, reading, readings
 
 TABLES = ("actuals", "actuals_all", "alerts", "champions_all", "forecasts", "metrics", "runs", "versions")
@@ -113,7 +113,7 @@ def used(path: Path) -> list[int]:
 def named(path: Path) -> dict[str, list[Path]]:
     """The files that the catalog names, by kind."""
     with Store.open(path, read_only=True) as store:
-        state = store._catalog.state(STORED)
+        state = store._catalog.state(FILED)
         segments = [segment_file(path, one.table, one.id) for held in state.segments.values() for one in held]
         return {"segments": segments, "packs": [pack_path(path, name) for name, _, _ in store._catalog.packs()]}
 

@@ -28,6 +28,7 @@ COLUMNS = {
     "runs": "run_id asset_id product recipe recipe_hash library library_version kind status started_at ended_at "
     "duration_s params tags data_version train_start train_end code_version fingerprint batch_id error_code error",
     "metrics": "run_id asset_id recipe library name step time value",
+    "latest": "asset_id product recipe name step time value run_id",
     "versions": "version_id asset_id product recipe recipe_hash run_id codec trusted bytes sha256 created_at",
     "champions": "asset_id product recipe version_id since",
     "champions_all": "asset_id product recipe version_id since",

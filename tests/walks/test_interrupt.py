@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,11 @@ def press(process: subprocess.Popen[str]) -> None:
     os.killpg(process.pid, signal.SIGINT)
 
 
+def end(process: subprocess.Popen[str]) -> None:
+    """What `kill` and a service manager do: a signal to the process alone."""
+    process.terminate()
+
+
 def fitted(folder: Path) -> list[str]:
     with Store.open(folder / "fleet.store") as store:
         return sorted(store.sql("select asset_id from versions").arrow()["asset_id"].to_pylist())
@@ -121,9 +127,15 @@ def complete(folder: Path) -> None:
     assert fitted(folder) == sorted(ASSETS)
 
 
-def test_the_first_finishes_what_is_in_hand_and_says_how_to_go_on(folder: Path) -> None:
+@pytest.mark.parametrize("ask", [press, end])
+def test_the_first_finishes_what_is_in_hand_and_says_how_to_go_on(
+    folder: Path, ask: Callable[[subprocess.Popen[str]], None]
+) -> None:
     with begun(folder) as process:
-        press(process)
+        ask(process)
+        assert process.stderr is not None
+        said = [process.stderr.readline() for _ in range(2)]
+        assert said[-1] == "tsfleet: stops after what is in hand; once more stops at once\n"
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(timeout=0.5)
         os.close(os.open(folder / "go", os.O_WRONLY))
