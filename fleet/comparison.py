@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 Codes = npt.NDArray[np.int64]
 Texts = npt.NDArray[np.object_]
 Role = Literal["backtest", "live"]
+Truth = Literal["latest", "first"]
 ROLES: Mapping[Role, tuple[str, ...]] = {
     "backtest": ("backtest",),
     "live": ("champion", "challenger", "fallback", "external", "manual"),
@@ -34,12 +35,16 @@ ROLES: Mapping[Role, tuple[str, ...]] = {
 SUMMED = ("n", "sum_", "pinball_sum_", "covered_", "width_sum_", "winkler_sum_")
 
 # A backtest's version is its run's id, and ids are in order of time: the largest is the newest evaluation. A recipe
-# whose newest judgement failed has none: what an older definition or older data gave must not speak for it.
+# whose newest judgement failed has none: what an older definition or older data gave must not speak for it. Of somebody
+# else's forecasts that were issued here, what was issued speaks for the day, not all that was sent beside it.
 EVALUATED = """
 select s.* from scores s
-where s.product = $product and s.truth = 'latest' and list_contains($roles, s.role)
+where s.product = $product and s.truth = $truth and list_contains($roles, s.role)
   and ($recipes::varchar[] is null or list_contains($recipes, s.recipe))
   and ($since::date is null or s.day >= $since::date) and ($until::date is null or s.day < $until::date)
+  and (s.role <> 'external' or not exists (
+      select 1 from scores i where i.role not in ('backtest', 'external') and i.asset_id = s.asset_id
+      and i.product = s.product and i.recipe = s.recipe and i.truth = s.truth and i.day = s.day))
   and (not $newest or ((s.asset_id, s.recipe, s.version_id) in (
       select (asset_id, recipe, max(version_id)) from scores
       where role = 'backtest' and product = $product group by asset_id, recipe)
@@ -118,6 +123,7 @@ def compared(
     by_lead: bool = False,
     assets: Mapping[str, str] | None = None,
     across: Literal["fleet", "asset"] = "fleet",
+    truth: Truth = "latest",
 ) -> Sums:
     """The sums of every recipe over what all of them were judged on.
 
@@ -128,6 +134,7 @@ def compared(
         since, until: local days, `until` not included.
         assets: only these; asset to the zone whose days are meant, UTC where it is not said.
         across: fleet keeps the assets that every recipe was judged on; asset pairs each asset's own recipes.
+        truth: what live forecasts were scored against; a backtest knows the latest reading only.
     """
     table = snapshot.sql(
         EVALUATED,
@@ -138,6 +145,7 @@ def compared(
             "since": since,
             "until": until,
             "newest": role == "backtest",
+            "truth": truth if role == "live" else "latest",
         },
     ).arrow()
     if assets is not None:

@@ -22,7 +22,7 @@ from typing import Literal
 import numpy as np
 
 from fleet import calendar
-from fleet.frames import AssetRows, History, Rows, Span, newest
+from fleet.frames import AssetRows, Covariate, History, Rows, newest
 from fleet.judging import issues_of
 from fleet.plan import Recipe, Settings
 from fleet.population import Loaded, Member, Population
@@ -30,7 +30,7 @@ from fleet.recipes import short_hash
 from fleet.task import IntArray
 
 # Raised when what all recipes share (features, calendar, alignment, checks) computes something else than before.
-ARITHMETIC = 2
+ARITHMETIC = 3
 
 Kind = Literal["backtest", "train"]
 
@@ -87,19 +87,22 @@ class Fingerprints:
 
     def _covariates(self, asset: AssetRows, recipe: Recipe, reach: Reach | None) -> Iterator[str]:
         for covariate in recipe.sees(asset.covariates):
-            seen = "no reading" if reach is None else self._values(covariate.span, reach, covariate.foresight)
-            yield f"{covariate.name}:{covariate.foresight}:{seen}"
+            seen = "no reading" if reach is None else self._values(covariate, reach)
+            part = f"{covariate.weight}:{covariate.since}:{covariate.until}"
+            yield f"{covariate.name}:{covariate.foresight}:{covariate.vintages}:{part}:{seen}"
 
-    def _values(self, span: Span, reach: Reach, foresight: bool) -> str:
+    def _values(self, covariate: Covariate, reach: Reach) -> str:
         """The values of one covariate that the asset's models could see."""
-        key = (span, reach.since, reach.until, reach.issue, foresight)
+        span, foresight, vintages = covariate.span, covariate.foresight, covariate.vintages
+        key = (span, reach.since, reach.until, reach.issue, foresight, vintages)
         if key not in self._seen:
             assert self._loaded.covariates is not None
             rows, _ = _between(self._loaded.covariates.slice(span), reach.since, reach.until)
             if not foresight:
                 rows = rows.part(rows.available_at <= reach.issue)
-            if self._kind == "train" or foresight:
-                # One issue sees the newest value of each instant, whenever it came.
+            if foresight or (self._kind == "train" and not vintages):
+                # One issue sees the newest value of each instant, whenever it came; of a forecast each row of the past
+                # is shown another vintage.
                 rows = newest(rows)
                 self._seen[key] = _hashed([_regular(rows.valid_time), rows.value.tobytes()])
             else:

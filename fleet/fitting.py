@@ -17,7 +17,7 @@ from fleet import artefacts, libraries
 from fleet.engines import Mark
 from fleet.errors import NoData, TooShort
 from fleet.frames import History
-from fleet.judging import Finished, ended, run_row, scale_rows
+from fleet.judging import Finished, ended, run_row, scale_rows, with_vintages
 from fleet.keys import Keyring
 from fleet.outcome import Failed, attempt_part
 from fleet.own import Kept, kept
@@ -51,8 +51,8 @@ def fit_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
                 failures.append((item.asset.asset_id, name, fitted))
                 run |= {"status": "failed", "error_code": fitted.code, "error": fitted.error}
             else:
-                model, trained = fitted
-                run |= trained
+                model, trained, vintages = fitted
+                run = with_vintages(run | trained, vintages)
                 blobs.append(artefacts.sealed(header_of(recipe, model.codec), model.payload))
                 versions.append(_version_row(run, recipe, model.codec, blobs[-1]))
             runs.append(ended(run, time.perf_counter() - clock))
@@ -65,8 +65,10 @@ def fit_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
     return Finished(tables=tables, failures=tuple(failures), seconds=seconds, blobs=tuple(blobs))
 
 
-def _fitted(context: Context, item: Item, recipe: Recipe, history: History) -> tuple[Kept, dict[str, Any]]:
-    """The model as bytes, and what the run's row says of the fit."""
+def _fitted(
+    context: Context, item: Item, recipe: Recipe, history: History
+) -> tuple[Kept, dict[str, Any], dict[str, str]]:
+    """The model as bytes, what the run's row says of the fit, and the vintages that the newest target saw."""
     settings = context.settings[item.settings]
     end = history.last_reading_end
     if end is None:
@@ -77,7 +79,9 @@ def _fitted(context: Context, item: Item, recipe: Recipe, history: History) -> t
     if not len(y):
         raise TooShort(f"nothing is known at {target[0]:%Y-%m-%dT%H:%MZ}, the history is too short")
     fitted = recipe.forecaster.fit(y, X, settings.task(target, item.asset.static))
-    return kept(recipe.forecaster, fitted, y, context.no_pickles), {"train_start": y.index[0], "train_end": y.index[-1]}
+    trained = {"train_start": y.index[0], "train_end": y.index[-1]}
+    vintages = context.vintages(item.asset, recipe, issue, target)
+    return kept(recipe.forecaster, fitted, y, context.no_pickles), trained, vintages
 
 
 def _version_row(run: dict[str, Any], recipe: Recipe, codec: str, blob: bytes) -> dict[str, Any]:

@@ -121,12 +121,29 @@ class Fleet(Looking):
         recipe = added(self.config, name, model, before=before, after=after, covariates=covariates)
         self.config = self.config.with_recipe(recipe)
 
-    def ingest(self, source: Any = None, *, progress: Show | None = None) -> IngestReport:
-        """Bring the configured sources (or `source`, a frame or table of actuals) into the store."""
+    def ingest(
+        self,
+        source: Any = None,
+        *,
+        forecasts: Path | str | None = None,
+        called: str | None = None,
+        progress: Show | None = None,
+    ) -> IngestReport:
+        """Bring the configured sources into the store.
+
+        Args:
+            source: a frame or table of actuals, instead of all that is configured.
+            forecasts: a file of somebody else's forecasts, instead of all that is configured.
+            called: whose they are: a name of ``[[forecasts]]``, which then says how the file is to be read; by default
+                the only one there is, or the name of the file.
+        """
         from fleet.ingest import ingest
 
+        if source is not None and forecasts is not None:
+            raise ConfigInvalid("actuals and forecasts are ingested one after the other", hint="name one of them")
+        outside = [] if forecasts is None else [self.config.outside(Path(forecasts), called)]
         with showing.shown("ingest", progress) as show:
-            return ingest(self.store, self.config, clock=self.clock, source=source, on_progress=show)
+            return ingest(self.store, self.config, clock=self.clock, source=source, forecasts=outside, on_progress=show)
 
     def backtest(
         self,

@@ -21,6 +21,7 @@ import pyarrow as pa
 
 from fleet import calendar
 from fleet.task import FloatArray, IntArray
+from fleet.vintages import as_of
 
 COLUMNS = ("valid_time", "value", "available_at", "version")
 _RECENT = 64
@@ -41,7 +42,7 @@ class Rows(NamedTuple):
     available_at: IntArray
     version: IntArray
 
-    def part(self, which: slice | npt.NDArray[np.bool_]) -> Rows:
+    def part(self, which: slice | npt.NDArray[np.bool_] | IntArray) -> Rows:
         """The same columns, cut or filtered alike."""
         return Rows(self.valid_time[which], self.value[which], self.available_at[which], self.version[which])
 
@@ -125,19 +126,33 @@ def spans(keys: Sequence[pa.ChunkedArray]) -> dict[tuple[str, ...], Span]:
     }
 
 
+EVER = (-(2**62), 2**62)
+"""Instants before and after all others, UTC microseconds."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Covariate:
-    """One covariate of one asset.
+    """One covariate of one asset, or one of the series that it is the weighted mean of.
 
     Args:
         name: column name in X.
         span: its rows in the covariate panel.
         foresight: True uses values ahead of the issue time although the source has no vintages.
+        vintages: it is a forecast that says when each value was known, so that a row of the past is shown what was
+            known at its own issue time (see `fleet.vintages`).
+        outside: the recipe whose forecasts it is, where somebody else made them; only who asks for it sees it.
+        weight: among those of one name; None where it is the only one.
+        since, until: the instants (UTC microseconds, half-open) at which it counts.
     """
 
     name: str
     span: Span
     foresight: bool
+    vintages: bool = False
+    outside: str = ""
+    weight: float | None = None
+    since: int = EVER[0]
+    until: int = EVER[1]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,26 +281,65 @@ def newest(rows: Rows) -> Rows:
 
 
 def covariate_frame(
-    panel: Panel, covariates: Sequence[Covariate], index: pd.DatetimeIndex, issue: int
+    panel: Panel, covariates: Sequence[Covariate], index: pd.DatetimeIndex, issue: int, own: IntArray | None = None
 ) -> pd.DataFrame | None:
-    """The covariates of one asset as known at an issue time, one row per step of `index`, NaN where unknown."""
+    """The covariates of one asset as known at an issue time, one row per step of `index`, NaN where unknown.
+
+    Args:
+        own: (steps,) the own issue time of each step, at or before the issue, for covariates with vintages; None shows
+            all steps what was known at the issue.
+    """
     if not covariates:
         return None
     wanted = index.asi8
-    columns: dict[str, npt.NDArray[np.float64]] = {}
+    columns: dict[str, FloatArray] = {}
+    weights: dict[str, FloatArray] = {}
     for covariate in covariates:
-        rows = panel.slice(covariate.span)
-        if not covariate.foresight:
-            known = rows.available_at <= issue
-            rows = rows.part(known)
-        rows = newest(rows)
-        column = np.full(len(wanted), np.nan)
-        if len(rows.valid_time):
-            place = np.minimum(np.searchsorted(rows.valid_time, wanted), len(rows.valid_time) - 1)
-            found = rows.valid_time[place] == wanted
-            column[found] = rows.value[place[found]]
-        columns[covariate.name] = column
+        column = _column(panel, covariate, wanted, issue, own)
+        if covariate.weight is None:
+            columns[covariate.name] = column
+            continue
+        # Of several series the weighted mean; it is known where all are that count at the instant.
+        mine = (wanted >= covariate.since) & (wanted < covariate.until)
+        sums = columns.setdefault(covariate.name, np.zeros(len(wanted)))
+        sums[mine] += covariate.weight * column[mine]
+        weights.setdefault(covariate.name, np.zeros(len(wanted)))[mine] += covariate.weight
+    for name, weight in weights.items():
+        columns[name] = np.divide(columns[name], weight, out=np.full(len(wanted), np.nan), where=weight > 0)
     return pd.DataFrame(columns, index=index)
+
+
+def _column(panel: Panel, covariate: Covariate, wanted: IntArray, issue: int, own: IntArray | None) -> FloatArray:
+    rows = shown(panel, covariate, wanted, issue, own)
+    column = np.full(len(wanted), np.nan)
+    if len(rows.valid_time):
+        place = np.minimum(np.searchsorted(rows.valid_time, wanted), len(rows.valid_time) - 1)
+        found = rows.valid_time[place] == wanted
+        column[found] = rows.value[place[found]]
+    return column
+
+
+def shown(panel: Panel, covariate: Covariate, wanted: IntArray, issue: int, own: IntArray | None = None) -> Rows:
+    """The rows of a covariate that an issue is shown, one for each instant that there is a row of.
+
+    Args:
+        wanted: the steps asked for, UTC microseconds, ascending; with vintages no row of another instant is shown.
+        issue: UTC microseconds.
+        own: (steps,) as in `covariate_frame`.
+    """
+    rows = panel.slice(covariate.span)
+    if covariate.foresight:
+        return newest(rows)
+    if not covariate.vintages or not len(wanted):
+        return newest(rows.part(rows.available_at <= issue))
+    low, high = np.searchsorted(rows.valid_time, [wanted[0], wanted[-1] + 1]).tolist()
+    rows = rows.part(slice(low, high))
+    place = np.minimum(np.searchsorted(wanted, rows.valid_time), len(wanted) - 1)
+    # A vintage without a value says nothing about its instant.
+    known = (rows.available_at <= issue) & (wanted[place] == rows.valid_time) & np.isfinite(rows.value)
+    rows, place = rows.part(known), place[known]
+    limit = np.full(len(place), issue, dtype=np.int64) if own is None else own[place]
+    return rows.part(as_of(rows.valid_time, rows.available_at, limit))
 
 
 def digest(rows: Rows) -> str:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from fleet import artefacts, calendar, checks, rows
 from fleet.engines import Mark
 from fleet.errors import NoData
 from fleet.frames import History
-from fleet.judging import Finished
+from fleet.judging import Finished, ended, run_row, with_vintages
 from fleet.outcome import Failed, attempt_part
 from fleet.own import restored
 from fleet.plan import Context, Item, Link, Recipe
 from fleet.rows import Block
+from store.clock import from_micros
 from store.packs import Place
 
 
 def issue_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
     """Issue every item's forecast with the first link of its chain that holds; earlier failures are told."""
     blocks: list[Block] = []
+    runs: list[dict[str, Any]] = []
     failures: list[tuple[str, str, Failed]] = []
     seconds: dict[str, float] = {}
     for place, item in enumerate(items):
@@ -32,10 +36,13 @@ def issue_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished
             issued = attempt_part(_issued, context, item, link, history)
             if not isinstance(issued, Failed):
                 blocks.append(issued)
+                runs += _lineage(context, item, link, issued, time.perf_counter() - started)
                 break
             failures.append((item.asset.asset_id, link.recipe, issued))
         seconds[item.asset.asset_id] = time.perf_counter() - started
     tables = {"forecasts": rows.forecasts(blocks)} if blocks else {}
+    if runs:
+        tables["runs"] = pa.Table.from_pylist(runs)
     return Finished(tables=tables, failures=tuple(failures), seconds=seconds)
 
 
@@ -70,6 +77,18 @@ def _issued(context: Context, item: Item, link: Link, history: History) -> Block
         mean=checked.mean,
         quantiles=checked.quantiles,
     )
+
+
+def _lineage(context: Context, item: Item, link: Link, issued: Block, seconds: float) -> list[dict[str, Any]]:
+    """A run of kind `forecast` that tells the vintages of the covariates; none where the model saw none."""
+    recipe = context.recipes[link.recipe]
+    issue = int(issued.issue_time[0])
+    vintages = context.vintages(item.asset, recipe, issue, calendar.from_micros(issued.valid_time))
+    if not vintages:
+        return []
+    run = ended(run_row(context, item, recipe, "forecast", ""), seconds)
+    more = {"issue_time": from_micros(issue).isoformat(), "version_id": issued.version_id, "role": issued.role}
+    return [with_vintages(run, vintages, **more)]
 
 
 def _payload(blob: bytes | Place, codec: str, recipe: Recipe) -> bytes:

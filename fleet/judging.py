@@ -69,7 +69,7 @@ def judge_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished
                 run |= {"status": "failed", "error_code": done.code, "error": done.error}
             else:
                 blocks.append(done[0])
-                run |= done[1]
+                run = with_vintages(run | done[1], done[2])
             runs.append(ended(run, time.perf_counter() - clock))
         seconds[item.asset.asset_id] = time.perf_counter() - started
     tables = {"runs": pa.Table.from_pylist(runs)}
@@ -137,8 +137,8 @@ def issues_of(end: int | None, settings: Settings) -> tuple[int, ...]:
 
 def _judged(
     context: Context, item: Item, recipe: Recipe, history: History, issues: Sequence[int], run_id: str
-) -> tuple[Block, dict[str, Any]]:
-    """The forecasts of all origins, and what the run's row says of the fit."""
+) -> tuple[Block, dict[str, Any], dict[str, str]]:
+    """The forecasts of all origins, what the run's row says of the fit, and the vintages that the last origin saw."""
     if not len(issues) or not np.isfinite(history.values).any():
         raise NoData(f"{item.asset.asset_id} has no reading to judge on")
     settings = context.settings[item.settings]
@@ -159,7 +159,8 @@ def _judged(
             trained = trained or {"train_start": y.index[0], "train_end": y.index[-1]}
         checked.append(checks.check_output(fitted.predict(y, X, task), task))
         targets.append(target)
-    return _block(item, recipe, settings, history, issues, targets, checked, run_id), trained
+    block = _block(item, recipe, settings, history, issues, targets, checked, run_id)
+    return block, trained, context.vintages(item.asset, recipe, issues[-1], targets[-1])
 
 
 def _block(
@@ -264,6 +265,14 @@ def run_row(context: Context, item: Item, recipe: Recipe, kind: str, fingerprint
         "error_code": None,
         "error": None,
     }
+
+
+def with_vintages(run: dict[str, Any], vintages: Mapping[str, str], **more: str) -> dict[str, Any]:
+    """The row of a run with its lineage: when the newest value became known that it was shown of each covariate."""
+    if not vintages:
+        return run
+    tags = json.loads(run["tags"] or "{}")
+    return run | {"tags": json.dumps({**tags, "vintages": dict(vintages), **more})}
 
 
 def ended(run: dict[str, Any], seconds: float) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from fleet import cards
 from fleet.cells import LEAD_BUCKETS
-from fleet.comparison import Role, Sums, compared, measured
+from fleet.comparison import Role, Sums, Truth, compared, measured
 from fleet.errors import MetricUnknown
 from fleet.metrics import evaluate, loss, parse
 
@@ -116,7 +116,7 @@ class Leaderboard:
         return name
 
 
-def leaderboard(
+def leaderboard(  # noqa: PLR0913  # a keyword for each way to cut it, as on the command line
     snapshot: Snapshot,
     *,
     recipes: Sequence[str] | None,
@@ -130,6 +130,7 @@ def leaderboard(
     since: date | None = None,
     until: date | None = None,
     product: str = "default",
+    truth: Truth = "latest",
 ) -> Leaderboard:
     """The leaderboard of the recipes named; one that failed on every asset has a row that says so.
 
@@ -141,6 +142,7 @@ def leaderboard(
         groups: asset to its group.
         assets: only these; asset to its zone.
         since, until: local days, `until` not included.
+        truth: what live forecasts were scored against.
     """
     names = list(dict.fromkeys([*metrics, *([sort_by] if sort_by not in metrics else [])]))
     sums = compared(
@@ -152,6 +154,7 @@ def leaderboard(
         until=until,
         by_lead=by == "lead",
         assets=assets,
+        truth=truth,
     )
     values = {name: measured(snapshot, sums, parse(name), product=product) for name in names}
     micro = average == "micro"

@@ -73,6 +73,7 @@ class Looking(Assets):
             assets=assets,
             since=since,
             until=until,
+            truth=self.config.data.truth,
         )
         if role == "live":
             return board  # `score` follows every revision

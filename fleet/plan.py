@@ -10,10 +10,11 @@ import pandas as pd
 
 from fleet import calendar
 from fleet.forecaster import Forecaster
-from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame
-from fleet.task import Task
+from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame, shown
+from fleet.task import IntArray, Task
 from fleet.timetable import Timetable
-from store.clock import Clock
+from fleet.vintages import listed_issues, own_issues
+from store.clock import Clock, from_micros
 from store.packs import Place
 
 
@@ -64,7 +65,9 @@ class Recipe:
         """Those of an asset's covariates that this recipe is given."""
         if not self.sees_any:
             return ()
-        return tuple(c for c in covariates if self.covariates is None or c.name in self.covariates)
+        if self.covariates is None:
+            return tuple(c for c in covariates if not c.outside)
+        return tuple(c for c in covariates if (c.outside or c.name) in self.covariates)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +131,21 @@ class Settings:
             anchor: any step of the asset's grid, UTC microseconds; None where it has no row, then the issue is one.
         """
         return _target(issue, anchor, self.days_ahead, self.days, self.horizon, self.freq, self.tz)
+
+    def own_issues(self, at: pd.DatetimeIndex, target: pd.DatetimeIndex, issue: int) -> IntArray:
+        """The issue time whose knowledge each step is shown; see `fleet.vintages`.
+
+        Args:
+            issue: UTC microseconds.
+            target: of this issue.
+        """
+        steps, wanted = at.asi8, target.asi8
+        if self.timetable is None:
+            return own_issues(steps, wanted, issue, self.freq, self.tz)
+        end = int(calendar.grid(target[-1], 2, self.freq, self.tz).asi8[-1])
+        return listed_issues(
+            steps, (int(wanted[0]), end), issue, self.timetable, self.tz, days=self.days_ahead is not None
+        )
 
     def task(self, target: pd.DatetimeIndex, static: Mapping[str, object]) -> Task:
         """The question for one asset and issue."""
@@ -202,7 +220,19 @@ class Context:
             return y, None
         end = target[-1] + pd.Timedelta(1, "us")
         index = calendar.grid_between(y.index[0], end, settings.freq, settings.tz)
-        return y, covariate_frame(self.covariates, seen, index, issue)
+        own = settings.own_issues(index, target, issue) if any(c.vintages for c in seen) else None
+        return y, covariate_frame(self.covariates, seen, index, issue, own)
+
+    def vintages(self, asset: AssetRows, recipe: Recipe, issue: int, target: pd.DatetimeIndex) -> dict[str, str]:
+        """By name, when the newest value became known that an issue is shown of the covariates with vintages."""
+        found: dict[str, int] = {}
+        for covariate in recipe.sees(asset.covariates):
+            counts = covariate.since <= int(target.asi8[-1]) and int(target.asi8[0]) < covariate.until
+            if covariate.vintages and counts and self.covariates is not None:
+                rows = shown(self.covariates, covariate, target.asi8, issue)
+                if len(rows.available_at):
+                    found[covariate.name] = max(int(rows.available_at.max()), found.get(covariate.name, issue - 2**62))
+        return {name: from_micros(at).isoformat() for name, at in found.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,15 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
+import pyarrow as pa
 
 from fleet.config import AssetConfig, FleetConfig
 from fleet.errors import ConfigInvalid, NothingSelected
-from fleet.frames import AssetRows, Covariate, Panel, Span, interval_end, panel_of, spans
+from fleet.frames import EVER, AssetRows, Covariate, Panel, Span, interval_end, panel_of, spans
 from fleet.plan import Judgement, Settings
-from store.clock import from_micros, to_micros
+from store.clock import EPOCH, from_micros, to_micros
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
@@ -307,43 +308,103 @@ def _covariates(
 ) -> tuple[Panel | None, dict[str, tuple[Covariate, ...]]]:
     """The covariate panel of these assets, and what each is linked to."""
     links = _links(snapshot, config, ids, now)
-    if not links:
+    outside = _outside(snapshot, config, ids)
+    if not links and not outside.num_rows:
         return None, {}
-    table = snapshot.table(
-        "covariates_all",
-        assets=sorted(set(links.values())),
-        columns=["series_id", "name", "valid_time", "available_at", "value", "_v"],
-    )
+    series = sorted({part.series for parts in links.values() for part in parts})
+    table = snapshot.table("covariates_all", assets=series, columns=outside.column_names)
+    table = pa.concat_tables([table.cast(outside.schema), outside])
     at = spans([table["series_id"], table["name"]])
-    foresight = config.foresight_names()
+    foresight, vintages = config.foresight_names(), config.vintage_names()
     linked: dict[str, tuple[Covariate, ...]] = {}
-    for (asset, name), series in links.items():
-        span = at.get((series, name))
-        if span is not None:
-            covariate = Covariate(name=name, span=span, foresight=name in foresight)
+    for (asset, name), parts in links.items():
+        if any((part.series, name) in at for part in parts):
+            linked[asset] = (
+                *linked.get(asset, ()),
+                *(
+                    Covariate(
+                        name=name,
+                        span=at.get((part.series, name), Span(0, 0)),
+                        foresight=name in foresight,
+                        vintages=name in vintages,
+                        weight=part.weight,
+                        since=part.since,
+                        until=part.until,
+                    )
+                    for part in parts
+                ),
+            )
+    for asset, name in sorted(at) if outside.num_rows else ():
+        if name.startswith("external:"):
+            recipe = name.rpartition(":")[0]
+            covariate = Covariate(name=name, span=at[asset, name], foresight=False, vintages=True, outside=recipe)
             linked[asset] = (*linked.get(asset, ()), covariate)
     return panel_of(table, "value", folder / "covariates.arrow" if folder else None), linked
 
 
+_OUTSIDE = pa.schema(
+    [
+        *((name, pa.string()) for name in ("series_id", "name")),
+        *((name, pa.timestamp("us", "UTC")) for name in ("valid_time", "available_at")),
+        ("value", pa.float64()),
+        ("_v", pa.int64()),
+    ]
+)
+
+
+def _outside(snapshot: Snapshot, config: FleetConfig, ids: Sequence[str]) -> pa.Table:
+    """The forecasts that others made for these assets, as covariates with vintages: the mean and each quantile."""
+    parts = [_OUTSIDE.empty_table()]
+    for section in config.forecasts:
+        theirs = {"role": "external", "recipe": section.recipe, "product": section.product}
+        table = snapshot.table("forecasts", assets=ids, where=theirs)
+        if not table.num_rows:
+            continue
+        order = [(name, "ascending") for name in ("asset_id", "valid_time", "issue_time")]
+        table = table.sort_by(order)
+        for column in table.column_names:
+            if column == "mean" or (column[0] == "q" and column[1:].isdigit()):
+                known = table.filter(table[column].is_valid())
+                named = pa.repeat(f"{section.recipe}:{column}", known.num_rows)
+                version = pa.repeat(0, known.num_rows)
+                times = (known[name] for name in ("valid_time", "issue_time"))
+                values = [known["asset_id"], named, *times, known[column], version]
+                parts.append(pa.Table.from_arrays(values, names=_OUTSIDE.names).cast(_OUTSIDE))
+    return pa.concat_tables(parts)
+
+
+class _Part(NamedTuple):
+    """One series under a name: its weight among several (None: it is the only one), and when it holds, as instants."""
+
+    series: str
+    weight: float | None
+    since: int
+    until: int
+
+
 def _links(
     snapshot: Snapshot, config: FleetConfig, ids: Sequence[str], now: datetime | None
-) -> dict[tuple[str, str], str]:
+) -> dict[tuple[str, str], list[_Part]]:
     """The series that each of these assets sees under each configured name, sorted by asset and name."""
     declared = {name for section in config.covariates for name in section.columns}
     if not declared:
         return {}
-    found: dict[tuple[str, str], str] = {}
-    table = snapshot.table(
-        "links", assets=ids, columns=["asset_id", "name", "series_id", "valid_to"], where={"name": sorted(declared)}
-    )
-    for row in table.to_pylist():
-        if row["valid_to"] is not None and (now is None or row["valid_to"] <= now):
+    found: dict[tuple[str, str], list[_Part]] = {}
+    for row in snapshot.table("links", assets=ids, where={"name": sorted(declared)}).to_pylist():
+        key, weight, ends = (row["asset_id"], row["name"]), row.get("weight"), row["valid_to"]
+        if weight is None:
+            if ends is None or (now is not None and ends > now):
+                found.setdefault(key, []).append(_Part(row["series_id"], None, EVER[0], EVER[1]))
             continue
-        key = row["asset_id"], row["name"]
-        other = found.setdefault(key, row["series_id"])
-        if other != row["series_id"]:
+        since = EVER[0] if row["valid_from"] == EPOCH else to_micros(row["valid_from"])
+        until = EVER[1] if ends is None else to_micros(ends)
+        if until > to_micros(row["valid_from"]):
+            found.setdefault(key, []).append(_Part(row["series_id"], weight, since, until))
+    for (asset, name), parts in found.items():
+        series = {part.series for part in parts}
+        if len(series) > 1 and any(part.weight is None for part in parts):
             raise ConfigInvalid(
-                f"asset {key[0]}: {key[1]} is linked to {other} and {row['series_id']}",
+                f"asset {asset}: {name} is linked to {' and '.join(sorted(series))}",
                 hint="tsfleet ingest closes the links that the configuration does not name",
             )
     return dict(sorted(found.items()))

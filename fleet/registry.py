@@ -49,6 +49,8 @@ OPTIONAL = frozenset({"statsforecast", "mlforecast", "skforecast", "sktime", "da
 # What another distribution offers in this group of entry points is an adapter too; one of ours cannot be replaced.
 GROUP = "tsfleet.adapters"
 _OF_AN_ADAPTER = ("library", "codec", "revision", "light", "uses_covariates", "fit", "load", "import_library")
+# What `[[forecasts]]` makes recipes of: no model that a recipe could name.
+_OUTSIDE = {"external": "fleet.adapters.external:External"}
 
 
 def build(adapter: str, options: Mapping[str, object], package: Package | None = None) -> Forecaster:
@@ -117,8 +119,9 @@ def place_of(adapter: str) -> str:
     Raises:
         ConfigInvalid: there is none of this name, or two distributions offer one.
     """
-    if ":" in adapter or adapter in ADAPTERS:
-        return ADAPTERS.get(adapter, adapter)
+    ours = ADAPTERS | _OUTSIDE
+    if ":" in adapter or adapter in ours:
+        return ours.get(adapter, adapter)
     found = libraries.plugged(GROUP).get(adapter)
     if found is None:
         raise ConfigInvalid(

@@ -1,12 +1,13 @@
 """The verb `score`: what was forecast beside what happened, as sums that any window can be made of later.
 
-A cell is one asset, version, role, local day and lead bucket. A cell is computed again, whole, when an actual or a
+A cell is one asset, version, role, truth, local day and lead bucket. It is computed again, whole, when an actual or a
 forecast in it is newer than the watermark; one whose last actual was taken back counts nothing from then on. Cells and
 watermark are one commit, so that nothing is counted twice and nothing lost.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet import cells
+from fleet.comparison import Truth
 from fleet.driver import Driver
 from fleet.ledger import Ledger
 from fleet.metrics import level_of
@@ -42,14 +44,20 @@ with live as (
 select distinct t.asset_id, (t.valid_time at time zone c.tz)::date as day
 from touched t join clocks c on c.asset_id = t.asset_id
 """
+# Against what forecasts are scored: the reading in force, or the first one there was of an instant.
+TRUTHS: Mapping[Truth, str] = {
+    "latest": "select asset_id, valid_time, y, _v from actuals__v",
+    "first": """select asset_id, valid_time, arg_min(y, (available_at, _v)) as y, arg_min(_v, (available_at, _v)) as _v
+                from actuals_all__v where isfinite(y) group by asset_id, valid_time""",
+}
 ROWS = f"""
-with held as ({CAPACITIES})
-select f.*, a.y, a._v as actuals_v, t.capacity, 'latest' as truth, s.day,
+with held as ({CAPACITIES}), truth as (TRUTH)
+select f.*, a.y, a._v as actuals_v, t.capacity, $truth as truth, s.day,
        coalesce(json_extract_string(r.tags, '$.perfect_foresight') = 'true', false) as perfect_foresight
 from forecasts f
 join clocks c on c.asset_id = f.asset_id
 join stale s on s.asset_id = f.asset_id and s.day = (f.valid_time at time zone c.tz)::date
-join actuals__v a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+join truth a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
 asof left join held t on t.asset_id = f.asset_id and f.valid_time >= t.begins
 left join runs r on r.run_id = f.run_id
 where f.role <> 'backtest' and isfinite(a.y)
@@ -60,7 +68,7 @@ EMPTIED = """
 select s.asset_id, s.product, s.recipe, s.recipe_hash, s.version_id, s.role, s.truth, s.perfect_foresight, s.day,
        s.lead_bucket
 from scores s join stale d on d.asset_id = s.asset_id and d.day = s.day
-where s.role <> 'backtest' and s.n > 0 and not exists (
+where s.role <> 'backtest' and s.truth = $truth and s.n > 0 and not exists (
     select 1 from scored c
     where c.asset_id = s.asset_id and c.product = s.product and c.recipe is not distinct from s.recipe
       and c.recipe_hash is not distinct from s.recipe_hash and c.version_id is not distinct from s.version_id
@@ -78,26 +86,34 @@ on a.asset_id = f.asset_id and a.valid_time = f.valid_time
 
 
 def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
-    """Score every live forecast whose actuals arrived or changed; one outcome per asset that had something to score."""
+    """Score every live forecast whose actuals arrived or changed; one outcome per asset that had something to score.
+
+    Always against the reading in force; where ``[data] truth`` says so against the first one too.
+    """
     snapshot = driver.store.snapshot()
-    seen = int(snapshot.mark(WATERMARK) or 0)
     clocks = pa.table(
         {
             "asset_id": pa.array([member.asset_id for member in people.members], pa.string()),
             "tz": pa.array([member.config.timezone for member in people.members], pa.string()),
         }
     )
-    stale = snapshot.sql(STALE, {"seen": seen}, {"clocks": clocks}).arrow()
     waiting = snapshot.sql(OPEN).rows()[0]["n"]
     if waiting:
         ledger.note(f"{waiting:,} forecast steps of the last 7 days have no actual yet")
-    if stale.num_rows:
-        scored = _open(snapshot, _cells(snapshot, clocks, stale))
-        transaction = driver.store.begin(note=ledger.job)
-        transaction.replace("scores", scored)
-        transaction.mark(WATERMARK, str(snapshot.id))
+    transaction = driver.store.begin(note=ledger.job)
+    done: set[str] = set()
+    truths: tuple[Truth, ...] = ("latest", "first") if driver.config.data.truth == "first" else ("latest",)
+    for truth in truths:
+        mark = WATERMARK if truth == "latest" else f"{WATERMARK} {truth}"
+        stale = snapshot.sql(STALE, {"seen": int(snapshot.mark(mark) or 0)}, {"clocks": clocks}).arrow()
+        if stale.num_rows:
+            transaction.replace("scores", _open(snapshot, _cells(snapshot, clocks, stale, truth)))
+            transaction.mark(mark, str(snapshot.id))
+            done |= set(stale["asset_id"].to_pylist())
+    if done:
         ledger.count(transaction.commit().written)
-    done = set(stale["asset_id"].to_pylist())
+    else:
+        transaction.abort()
     ledger.add(
         None,
         [
@@ -128,11 +144,16 @@ def _open(snapshot: Snapshot, scored: pa.Table) -> pa.Table:
     return scored
 
 
-def _cells(snapshot: Snapshot, clocks: pa.Table, stale: pa.Table) -> pa.Table:
-    rows = snapshot.sql(ROWS, {}, {"clocks": clocks, "stale": stale}).arrow()
+def rows_against(truth: Truth) -> str:
+    """The question for the rows of stale cells, each beside what counts as the truth."""
+    return ROWS.replace("TRUTH", TRUTHS[truth])
+
+
+def _cells(snapshot: Snapshot, clocks: pa.Table, stale: pa.Table, truth: Truth) -> pa.Table:
+    rows = snapshot.sql(rows_against(truth), {"truth": truth}, {"clocks": clocks, "stale": stale}).arrow()
     levels = tuple(sorted(level_of(name) for name in rows.column_names if name[0] == "q" and name[1:].isdigit()))
     scored = cells.score_cells(rows, levels=levels)
-    emptied = snapshot.sql(EMPTIED, {}, {"stale": stale, "scored": scored}).arrow()
+    emptied = snapshot.sql(EMPTIED, {"truth": truth}, {"stale": stale, "scored": scored}).arrow()
     if not emptied.num_rows:
         return scored
     nothing = {name: pa.repeat(0, emptied.num_rows) for name in (*cells.SUMS, *cells.dynamic_columns(levels))}

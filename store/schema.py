@@ -173,6 +173,9 @@ _DECLARED = (
         key=("asset_id", "series_id", "name", "valid_from"),
         sort=("asset_id", "series_id", "name", "valid_from"),
         time_column="valid_from",
+        # Only links of a weighted map bring it; a store without one has the columns that it always had.
+        dynamic=r"weight",
+        dynamic_after="valid_to",
     ),
     Table(
         name="actuals",

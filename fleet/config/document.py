@@ -13,6 +13,7 @@ from fleet.config.models import (
     CovariateSection,
     DataSection,
     FleetSection,
+    ForecastSection,
     JobSection,
     ProductSection,
     PromotionSection,
@@ -52,6 +53,7 @@ class FleetConfig:
     jobs: Mapping[str, JobSection]
     overrides: tuple[Override, ...]
     resolver: Resolver = field(repr=False)
+    forecasts: tuple[ForecastSection, ...] = ()
 
     @property
     def folder(self) -> Path:
@@ -99,9 +101,28 @@ class FleetConfig:
         resolver = replace(self.resolver, added=tuple(dict.fromkeys((*self.resolver.added, recipe.name))), _views={})
         return replace(self, recipes={**self.recipes, recipe.name: recipe}, resolver=resolver)
 
+    def outside(self, path: Path, name: str | None = None) -> ForecastSection:
+        """How a file of somebody else's forecasts is read: as ``[[forecasts]]`` says under this name, or as usual.
+
+        Args:
+            path: of the file; a relative one begins in the working folder.
+            name: None is the only one of the file, or that of the path.
+        """
+        only = self.forecasts[0].name if len(self.forecasts) == 1 else path.name.split(".")[0]
+        name = only if name is None else name
+        found = next((section for section in self.forecasts if section.name == name), None) or ForecastSection(
+            name=name, product=self.resolver.main
+        )
+        return found.model_copy(update={"path": (str(path.resolve()),), "sql": None, "python": None})
+
     def foresight_names(self) -> frozenset[str]:
         """The covariates whose future values are used although the source does not say when they became known."""
         sources = (source for source in self.covariates if source.known == "future" and source.available_at is None)
+        return frozenset(name for source in sources for name in source.columns)
+
+    def vintage_names(self) -> frozenset[str]:
+        """The covariates that are forecasts and say when each of their values was known."""
+        sources = (source for source in self.covariates if source.known == "future" and source.available_at is not None)
         return frozenset(name for source in sources for name in source.columns)
 
     def check_register(self, columns: Iterable[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from fleet.config.models import (
     CovariateSection,
     DataSection,
     FleetSection,
+    ForecastSection,
     JobSection,
     ProductSection,
     PromotionSection,
@@ -33,6 +35,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "assets": AssetsSection,
     "data": DataSection,
     "covariates": CovariateSection,
+    "forecasts": ForecastSection,
     "train": TrainSection,
     "backtest": BacktestSection,
     "promotion": PromotionSection,
@@ -107,17 +110,31 @@ class _Reader:
             if key not in _KNOWN:
                 raise self.refused(f"[{key}]: unknown section{meant(key, _KNOWN)}")
         fleet = self.section(FleetSection, raw, "fleet")
+        outside = self.forecasts(raw.get("forecasts", []))
         recipes = self.recipes(raw.get("recipes", {}), fleet)
+        recipes |= {
+            section.recipe: RecipeConfig(
+                name=section.recipe, adapter="external", options={"name": section.name}, covariates=(section.recipe,)
+            )
+            for section in outside
+        }
         train = self.section(TrainSection, raw, "train")
         base = {name: self.table(raw.get(name, {}), [name]) for name in OVERRIDABLE}
         products = self.named(ProductSection, raw, "products")
         overrides = self.overrides(raw.get("overrides", {}), base, raw.get("products", {}))
+        resolver = Resolver(
+            base=base, overrides=overrides, recipes=tuple(recipes), products=dict(raw.get("products", {}))
+        )
+        main = {"product": resolver.main}
+        outside = tuple(s if "product" in s.model_fields_set else s.model_copy(update=main) for s in outside)
+        resolver = replace(resolver, outside={section.recipe: section.product for section in outside})
         config = FleetConfig(
             file=self.file,
             fleet=fleet,
             assets=self.section(AssetsSection, raw, "assets") if "assets" in raw else None,
             data=self.section(DataSection, raw, "data"),
             covariates=self.covariates(raw.get("covariates", [])),
+            forecasts=outside,
             products=products,
             retention=self.named(RetentionSection, raw, "retention"),
             recipes=recipes,
@@ -126,9 +143,7 @@ class _Reader:
             promotion=self.section(PromotionSection, raw, "promotion"),
             jobs=self.named(JobSection, raw, "jobs"),
             overrides=overrides,
-            resolver=Resolver(
-                base=base, overrides=overrides, recipes=tuple(recipes), products=dict(raw.get("products", {}))
-            ),
+            resolver=resolver,
         )
         self.check_names(config)
         if check_recipes:
@@ -169,6 +184,16 @@ class _Reader:
         for name in columns:
             if columns.count(name) > 1:
                 raise self.refused(f'[[covariates]] columns: "{name}" stands twice', hint="rename it with sql")
+        return found
+
+    def forecasts(self, raw: object) -> tuple[ForecastSection, ...]:
+        if not isinstance(raw, list):
+            raise self.refused("[forecasts]: there may be several; write [[forecasts]]")
+        found = tuple(self.checked(ForecastSection, table, ["forecasts", n]) for n, table in enumerate(raw))
+        names = [section.name for section in found]
+        for name in names:
+            if names.count(name) > 1:
+                raise self.refused(f'[[forecasts]] name: "{name}" stands twice')
         return found
 
     def recipes(self, raw: object, fleet: FleetSection) -> dict[str, RecipeConfig]:
@@ -310,12 +335,15 @@ class _Reader:
             wanted = (names,) if isinstance(names, str) else tuple(names or ())
             self.known(issued_where, "products", wanted, config.product_names, "product")
         covariates = {name for covariate in config.covariates for name in covariate.columns}
+        covariates |= {section.recipe for section in config.forecasts}
         for recipe in config.recipes.values():
             self.known(["recipes", recipe.name], "covariates", recipe.covariates or (), covariates, "covariate")
         for name in config.retention:
             if name not in config.product_names:
                 said = f"no product {toml_text(name)}{meant(name, config.product_names)}"
                 raise self.refused(f"{place(['retention', name])}: {said}")
+        for number, section in enumerate(config.forecasts):
+            self.known(["forecasts", number], "product", (section.product,), config.product_names, "product")
         for name, job in config.jobs.items():
             self.known(["jobs", name], "recipes", job.recipes or (), anywhere, "recipe")
             self.known(["jobs", name], "after", (job.after,) if job.after else (), config.jobs, "job")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from fleet.config.values import (
+    ENERGY,
+    POWER,
     Count,
     Days,
     Duration,
@@ -116,8 +118,13 @@ class Stamps(Origin):
     """How a source writes its times and what becomes of rows that break a rule, shared by data and covariates.
 
     ``time_format`` is for text that is not ISO 8601, as strptime takes it. ``timezone`` is the clock of stamps
-    without a zone: an IANA name, or ``local`` for the clock of each asset. ``delay`` counts from the end of the
-    interval; ``available_at`` names the column that says when a value was known instead.
+    without a zone: an IANA name, or ``local`` for the clock of each asset.
+
+    When a value was known: ``delay`` after the end of its interval, or at the time in the column ``available_at``, to
+    which ``publication_delay`` is added (of a weather run its start is told, and hours later it is there). A value that
+    takes the place of another one, from a source without that column, was known when it was ingested; with
+    ``revisions = "known_then"`` as early as the one before, which is meant for errors put right in old files. When most
+    of what is stored of an asset changes at once, the source has to say which of the two is meant.
     """
 
     time: Text = "ds"
@@ -127,13 +134,20 @@ class Stamps(Origin):
     ambiguous: Ambiguous = "refuse"
     delay: Duration | None = None
     available_at: Text | None = None
+    publication_delay: Duration | None = None
+    revisions: Literal["known_now", "known_then"] | None = None
     on_bad: Literal["refuse", "keep_aside"] = "refuse"
-    duplicates: Literal["refuse", "last"] = "refuse"
+    duplicates: Literal["refuse", "first", "last"] = "refuse"
 
     @model_validator(mode="after")
     def _one_availability(self) -> Self:
         if self.delay is not None and self.available_at is not None:
             raise wrong("delay and available_at both say when a value was known; accepted: one of them")
+        if self.publication_delay is not None and self.available_at is None:
+            raise wrong(
+                "publication_delay is added to the times of the column available_at; accepted: both, or delay, which "
+                "counts from the end of the interval"
+            )
         if self.timezone is not None and self.timezone != "local":
             # Checked here and not by its type: "local" is no zone but the clock of each asset.
             zone(self.timezone)
@@ -145,10 +159,32 @@ class DataSection(Stamps):
 
     What is odd is told and never changed: fewer readings than ``completeness`` (a share of the steps), one value
     for more than ``flat_steps``, a reading below ``minimum`` or above ``maximum``.
+
+    What the numbers are: ``unit`` is that of the source, and they become that of the asset where the register tells
+    one; ``scale`` and ``sign`` multiply them. ``kind`` is power (the mean of an interval), energy (its amount) or
+    register (a counter that rolls over after ``digits`` nines and takes steps of at most ``max_step``; its rows are
+    instants, and what it counted between them is stored). ``step`` is that of the source where it is shorter than the
+    asset's: energy adds up, of power the mean counts, and an interval with less than ``min_share`` of its readings is
+    missing. In the ``layout = "days"`` a row is a local day and its ``columns`` (all others, when left out) are its
+    steps one after another, 92, 96 or 100 quarter-hours, unless they are called by the clock: ``00:15``.
+
+    Readings are revised. ``truth = "first"`` has live forecasts also scored against the first reading of each instant,
+    and live leaderboards show that score; a backtest is judged by the latest reading always.
     """
 
     asset: Text = "unique_id"
     target: Text = "y"
+    layout: Literal["long", "days"] = "long"
+    columns: Texts | None = None
+    unit: Text | None = None
+    kind: Literal["power", "energy", "register"] | None = None
+    sign: Literal[1, -1] = 1
+    scale: Real = 1.0
+    digits: Count | None = None
+    max_step: Real | None = None
+    step: Step | None = None
+    min_share: Real = 1.0
+    truth: Literal["latest", "first"] = "latest"
     completeness: Real = 0.9
     flat_steps: Count | None = None
     minimum: Real | None = None
@@ -158,9 +194,33 @@ class DataSection(Stamps):
     def _thresholds(self) -> Self:
         if not 0.0 <= self.completeness <= 1.0:
             raise wrong(f"completeness = {self.completeness:g}: accepted: a share from 0 to 1")
+        if not 0.0 < self.min_share <= 1.0:
+            raise wrong(f"min_share = {self.min_share:g}: accepted: a share above 0 up to 1")
         if self.minimum is not None and self.maximum is not None and self.minimum >= self.maximum:
             raise wrong(f"minimum = {self.minimum:g} is not below maximum = {self.maximum:g}")
         return self
+
+    @model_validator(mode="after")
+    def _one_meter(self) -> Self:
+        implied = "power" if self.unit in POWER else "energy" if self.unit in ENERGY else None
+        fits = {None: (self.kind,), "power": (None, "power"), "energy": (None, "energy", "register")}[implied]
+        if self.kind not in fits:
+            said = " or ".join(f'kind = "{kind}"' for kind in fits if kind is not None)
+            raise wrong(f'kind = "{self.kind}" is not counted in {self.unit}; accepted: {said}')
+        if self.kind != "register":
+            for key in ("digits", "max_step"):
+                if getattr(self, key) is not None:
+                    raise wrong(f'{key} is of a register; accepted: with kind = "register"')
+        if self.step is not None and self.measured is None:
+            raise wrong('step puts readings together; accepted: with kind = "power" or "energy", or with their unit')
+        if self.columns is not None and self.layout != "days":
+            raise wrong('columns are the steps of a day; accepted: with layout = "days"')
+        return self
+
+    @property
+    def measured(self) -> str | None:
+        """What the numbers are: the kind, or what the unit implies."""
+        return self.kind or ("power" if self.unit in POWER else "energy" if self.unit in ENERGY else None)
 
 
 class CovariateSection(Stamps):
@@ -168,8 +228,12 @@ class CovariateSection(Stamps):
 
     Its ``columns`` are the names models see. A row belongs to the asset in column ``asset``, or to the series in column
     ``series``, which an asset sees when the register's column ``link`` (by default of the same name) holds its id; with
-    neither, all rows are one series that every asset sees. ``known = "future"`` without ``available_at`` is perfect
-    foresight.
+    neither, all rows are one series that every asset sees. Where several stations or grid points make up what an asset
+    sees, the file ``map`` says which: columns asset, series, weight, valid_from and valid_to (the last three may be
+    left out); the value is their weighted mean, and known where all of them are.
+
+    ``known = "future"`` without ``available_at`` is perfect foresight. With it, a model is shown at each step of the
+    past what was known when that step would have been forecast.
     """
 
     name: Text | None = None
@@ -178,6 +242,7 @@ class CovariateSection(Stamps):
     asset: Text | None = None
     series: Text | None = None
     link: Text | None = None
+    map: Text | None = None
     freq: Step | None = None
 
     @model_validator(mode="after")
@@ -188,7 +253,39 @@ class CovariateSection(Stamps):
             raise wrong(
                 'link names a register column that holds series ids; it needs series = "a column of this source"'
             )
+        if self.map is not None and (self.series is None or self.link is not None):
+            raise wrong(
+                'map says which series an asset sees; accepted: with series = "a column of this source", no link'
+            )
         return self
+
+
+class ForecastSection(Stamps):
+    """``[[forecasts]]``: what somebody else forecasts for these assets, a candidate called ``external:NAME``.
+
+    ``time`` is the valid time, ``available_at`` the column of the issue time, to which ``publication_delay`` is added.
+    ``quantiles`` maps names such as q10 to columns; without it, columns that are called so are taken. A model sees
+    these forecasts when its recipe lists ``external:NAME`` among its covariates. They are a candidate of ``product``
+    (by default the first one of the fleet), and of another one only where its ``recipes`` say so.
+    """
+
+    name: Text
+    asset: Text = "unique_id"
+    available_at: Text = "issue_time"
+    mean: Text = "mean"
+    quantiles: dict[Text, Text] | None = None
+    product: Text = "default"
+
+    @model_validator(mode="after")
+    def _a_name(self) -> Self:
+        if not self.name.isprintable() or set(self.name) & set(",:") or self.name != self.name.strip():
+            raise wrong(f'name = "{self.name}": accepted: a name without comma and colon')
+        return self
+
+    @property
+    def recipe(self) -> str:
+        """The candidate that these forecasts are."""
+        return f"external:{self.name}"
 
 
 class ProductSection(Section):

@@ -110,6 +110,7 @@ class Resolver:
 
     Args:
         recipes: names of those of the file.
+        outside: of those that are somebody else's forecasts the product they are of; they compete in no other unasked.
         products: by name what the file says of them.
         added: names of candidates that stand in no file; every asset has them.
     """
@@ -119,6 +120,7 @@ class Resolver:
     recipes: tuple[str, ...]
     products: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     added: tuple[str, ...] = ()
+    outside: Mapping[str, str] = field(default_factory=dict)
     _views: dict[object, AssetConfig] = field(default_factory=dict)
 
     @cached_property
@@ -179,6 +181,7 @@ class Resolver:
         if "min_points" not in raw["promotion"] and (other_step or product != DEFAULT):
             most = backtest.origins * (steps if rule.target is None else steps_in(f"{rule.days or 1}D", fleet.freq))
             promotion = promotion.model_copy(update={"min_points": min(promotion.min_points, most)})
+        mine = tuple(name for name in self.recipes if self.outside.get(name, product) == product)
         wanted = self.names if fleet.products is None else fleet.products
         return AssetConfig(
             asset_id="",
@@ -188,7 +191,7 @@ class Resolver:
             seasons=default_seasons(fleet.freq) if fleet.seasons is None else fleet.seasons,
             quantiles=own.get("quantiles", fleet.quantiles),
             seed=fleet.seed,
-            recipes=(*(self.recipes if train.recipes is None else train.recipes), *self.added),
+            recipes=(*(mine if train.recipes is None else train.recipes), *self.added),
             train=train,
             backtest=backtest,
             promotion=promotion,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import calendar
 import difflib
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime, time, timedelta
 from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
@@ -227,6 +228,12 @@ def horizon(value: Any) -> int | str:
     if not 1 <= value <= _MOST_STEPS:
         raise wrong("accepted: 1 or more" if value < 1 else f"accepted: {_MOST_STEPS} or less")
     return value
+
+
+POWER: Mapping[str, float] = {"W": 1.0, "kW": 1e3, "MW": 1e6, "GW": 1e9}
+"""Units of power, in W; those of another kind of power (kvar, kVA) stay what they are."""
+ENERGY: Mapping[str, float] = {"Wh": 1.0, "kWh": 1e3, "MWh": 1e6, "GWh": 1e9, "MJ": 1e6 / 3600, "GJ": 1e9 / 3600}
+"""Units of energy, in Wh."""
 
 
 def several(value: Any) -> Any:

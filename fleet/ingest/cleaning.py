@@ -191,12 +191,13 @@ def _available(batch: Batch, starts: IntArray, rules: Rules, faults: FaultArray,
         return ends if not delay else ends + round(delay.total_seconds() * 1e6)
     times, zoned = batch.available, batch.available_zoned
     _mark(faults, (times == ABSENT) | (times < EARLIEST) | (times > LATEST), Fault.NO_AVAILABLE)
-    if zoned is True:
-        return times
-    # Of a repeated hour the later pass: a value must not seem known an hour before it was, and no fault hangs on this.
-    later = rules.stamps.model_copy(update={"ambiguous": "second"})
-    plain = Rules(stamps=later, steps=rules.steps, grid=False, known=rules.known)
-    return _instants(batch, times, zoned, plain, faults, {}, label)
+    if zoned is not True:
+        # Of a repeated hour the later pass: a value must not seem known an hour before it was; no fault hangs on this.
+        later = rules.stamps.model_copy(update={"ambiguous": "second"})
+        plain = Rules(stamps=later, steps=rules.steps, grid=False, known=rules.known)
+        times = _instants(batch, times, zoned, plain, faults, {}, label)
+    published = rules.stamps.publication_delay
+    return times + round(published.total_seconds() * 1e6) if published else times
 
 
 def _duplicates(clean: Clean, rules: Rules, faults: FaultArray, *, revisions: bool) -> None:
@@ -212,8 +213,8 @@ def _duplicates(clean: Clean, rules: Rules, faults: FaultArray, *, revisions: bo
         same &= column[1:] == column[:-1]
     if not same.any():
         return
-    if rules.stamps.duplicates == "last":
-        dropped = order[:-1][same]
+    if rules.stamps.duplicates != "refuse":
+        dropped = (order[:-1] if rules.stamps.duplicates == "last" else order[1:])[same]
         faults[dropped] = _DROPPED
         clean.counts["duplicates"] = np.bincount(clean.codes[dropped], minlength=len(clean.keys))
         return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,17 +12,18 @@ import numpy as np
 import pyarrow as pa
 
 from fleet.config import CovariateSection, FleetConfig
-from fleet.config.messages import meant
+from fleet.config.messages import meant, place
 from fleet.config.resolving import as_text, facts_of
-from fleet.errors import ConfigInvalid
+from fleet.errors import ConfigInvalid, SeriesInvalid
 from fleet.ingest.cleaning import Clean, Rules, Step, cleaned
 from fleet.ingest.faults import BadRows
+from fleet.ingest.maps import read_map
 from fleet.ingest.readings import Columns, batches
 from fleet.ingest.register import Register
 from fleet.ingest.report import dictionary, moment
 from fleet.ingest.staged import Staged
 from fleet.ingest.stamps import BoolArray
-from fleet.ingest.stored import Known, codes_of, compared, instants_of
+from fleet.ingest.stored import Known, codes_of, compared, instants_of, known_since, matched
 from fleet.sources import Source
 from fleet.zones import IntArray
 from store.clock import EPOCH
@@ -30,7 +31,10 @@ from store.clock import EPOCH
 if TYPE_CHECKING:
     from store import Snapshot
 
-Link = tuple[str, str, str]
+LinkKey = tuple[str, str, str, datetime]
+"""Asset, series, name, and from when on it holds."""
+Links = dict[LinkKey, tuple[datetime | None, float | None]]
+"""Until when each link holds, and its weight among several of one name; None where there is no map."""
 
 
 @dataclass(kw_only=True)
@@ -39,6 +43,7 @@ class Covariates:
 
     Args:
         number: its place in the file, from 0; names it where nothing else does.
+        now: UTC microseconds; when a value that replaces another one became known.
     """
 
     config: FleetConfig
@@ -48,6 +53,7 @@ class Covariates:
     transaction: Staged
     register: Register
     bad: BadRows
+    now: int
     rows: int = 0
     _series: dict[str, Step] = field(default_factory=dict)
     _stored: frozenset[str] = frozenset()
@@ -77,8 +83,8 @@ class Covariates:
             self.rows += len(batch)
             if self.bad.keep or not self.bad.total:
                 self._series |= {clean.keys[code] or "": steps[code] for code in np.unique(clean.codes).tolist()}
-                for place, name in enumerate(section.columns):
-                    self._hand_over(clean, place, name)
+                for number, name in enumerate(section.columns):
+                    self._hand_over(clean, number, name)
 
     @property
     def name(self) -> str:
@@ -98,27 +104,32 @@ class Covariates:
         return self.section.freq or self.config.fleet.freq, self.config.fleet.timezone
 
     def _hand_over(self, clean: Clean, place: int, name: str) -> None:
-        new = ~self._known(clean, place, name)
+        there, same, before = self._compared(clean, place, name)
+        new = ~same
         if not new.any():
             return
-        some = clean if new.all() else clean.taken(new)
+        available = clean.available
+        if self.section.available_at is None:
+            available = known_since(available, before, there & new, self.section, self.now)
+        some, available = (clean, available) if new.all() else (clean.taken(new), available[new])
         utc = pa.timestamp("us", "UTC")
         names = pa.DictionaryArray.from_arrays(pa.array(np.zeros(len(some), dtype=np.int32)), pa.array([name]))
         columns = {
             "series_id": dictionary(some),
             "name": names,
             "valid_time": pa.array(some.starts, utc),
-            "available_at": pa.array(some.available, utc),
+            "available_at": pa.array(available, utc),
             "value": pa.array(some.values[place]),
         }
         # Every vintage is a row of its own and the newest wins, so nothing has to be looked up again.
         self.transaction.insert("covariates", pa.table(columns))
 
-    def _known(self, clean: Clean, place: int, name: str) -> BoolArray:
-        """Rows that the store has with this value."""
+    def _compared(self, clean: Clean, place: int, name: str) -> tuple[BoolArray, BoolArray, IntArray]:
+        """Which rows the store has, which of them with this value, and when what it has was known."""
         stored = [key for key in clean.keys if key is not None and key in self._stored]
         if not stored or not len(clean):
-            return np.zeros(len(clean), dtype=bool)
+            none = np.zeros(len(clean), dtype=bool)
+            return none, none, clean.available
         vintages = self.section.available_at is not None
         table = self.snapshot.table(
             "covariates_all" if vintages else "covariates",
@@ -130,10 +141,14 @@ class Covariates:
         )
         mine: tuple[IntArray, ...] = (clean.codes, clean.starts)
         theirs: tuple[IntArray, ...] = (codes_of(table["series_id"], clean.keys), instants_of(table["valid_time"]))
+        available = instants_of(table["available_at"])
         if vintages:
-            mine, theirs = (*mine, clean.available), (*theirs, instants_of(table["available_at"]))
-        _, same = compared(mine, clean.values[place], Known(theirs, table["value"].cast(pa.float64()).to_numpy()))
-        return same
+            mine, theirs = (*mine, clean.available), (*theirs, available)
+        there, same = compared(mine, clean.values[place], Known(theirs, table["value"].cast(pa.float64()).to_numpy()))
+        if vintages or not len(available):
+            return there, same, clean.available
+        _, row = matched(mine, theirs)
+        return there, same, available[row]
 
     # -- series and links --------------------------------------------------------------------------------------------
 
@@ -144,9 +159,31 @@ class Covariates:
             for series, (freq, tz) in self._series.items()
         ]
 
-    def links(self) -> set[Link]:
+    def links(self) -> Links:
         """Which asset sees which series, under which names."""
-        return {(asset, series, name) for asset, series in self._pairs() for name in self.section.columns}
+        if self.section.map is not None:
+            return self._mapped(self.section.map)
+        return {
+            (asset, series, name, EPOCH): (None, None)
+            for asset, series in self._pairs()
+            for name in self.section.columns
+        }
+
+    def _mapped(self, path: str) -> Links:
+        """What the map says of assets that are known and series that there is something of."""
+        header = place(["covariates", self.number])
+        rows = read_map(path, self.config.folder, header, self.config.fleet.timezone)
+        known_series = self._before | self._series.keys()
+        lacking = sorted({row.series for row in rows if row.series not in known_series})
+        if lacking:
+            near = meant(lacking[0], known_series)
+            raise SeriesInvalid(f"{header} map: {len(lacking)} series are not in the source, as {lacking[0]}{near}")
+        return {
+            (row.asset, row.series, name, row.valid_from): (row.valid_to, row.weight)
+            for row in rows
+            if row.asset in self.register.assets
+            for name in self.section.columns
+        }
 
     def _pairs(self) -> Iterable[tuple[str, str]]:
         assets, section = self.register.assets, self.section
@@ -172,29 +209,32 @@ class Covariates:
         return [(asset, series) for asset, series in wanted if series is not None and series in known_series]
 
 
-def write_links(snapshot: Snapshot, transaction: Staged, links: set[Link], now: datetime) -> None:
-    """Hand the links that are new, wanted again or wanted no more to a transaction; the last end now.
+def write_links(snapshot: Snapshot, transaction: Staged, links: Links, now: datetime) -> None:
+    """Hand the links that are new, different or wanted no more to a transaction.
 
-    A link has one row, that of all time: a model looks at the whole past of the series that the asset sees today.
+    A link without a weight has one row, that of all time, for a model looks at the whole past of the series that the
+    asset sees today; it ends now. Those of a map hold at the instants that it names; one that is no longer in the map
+    holds at none.
     """
-    rows = snapshot.table("links").to_pylist()
-    stored = {(row["asset_id"], row["series_id"], row["name"]) for row in rows if row["valid_from"] == EPOCH}
-    open_ended = {(row["asset_id"], row["series_id"], row["name"]) for row in rows if row["valid_to"] is None}
-    transaction.insert("links", [_link_row(link) for link in sorted(links - stored)])
-    changed = [_link_row(link) for link in sorted((links & stored) - open_ended)]
-    changed += [
-        row | {"valid_to": now}
-        for row in rows
-        if (row["valid_to"] is None or row["valid_to"] > now)
-        and (row["asset_id"], row["series_id"], row["name"]) not in links
-    ]
+    stored: dict[LinkKey, tuple[datetime | None, float | None]] = {}
+    for row in snapshot.table("links").to_pylist():
+        key = (row["asset_id"], row["series_id"], row["name"], row["valid_from"].astimezone(UTC))
+        until = row["valid_to"]
+        stored[key] = (until.astimezone(UTC) if until is not None else None, row.get("weight"))
+    transaction.insert("links", [_link_row(key, *links[key]) for key in sorted(links.keys() - stored.keys())])
+    changed = [_link_row(key, *links[key]) for key in sorted(links.keys() & stored.keys()) if links[key] != stored[key]]
+    for key, (until, weight) in stored.items():
+        end = now if weight is None else key[3]
+        if key not in links and (until is None or until > end):
+            changed.append(_link_row(key, end, weight))
     if changed:
         transaction.replace("links", changed)
 
 
-def _link_row(link: Link) -> dict[str, Any]:
-    asset, series, name = link
-    return {"asset_id": asset, "series_id": series, "name": name, "valid_from": EPOCH, "valid_to": None}
+def _link_row(key: LinkKey, until: datetime | None, weight: float | None) -> dict[str, Any]:
+    asset, series, name, since = key
+    row = {"asset_id": asset, "series_id": series, "name": name, "valid_from": since, "valid_to": until}
+    return row if weight is None else row | {"weight": weight}
 
 
 def write_series(snapshot: Snapshot, transaction: Staged, rows: Iterable[Mapping[str, Any]]) -> None:

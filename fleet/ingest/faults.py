@@ -61,7 +61,7 @@ SAID: Mapping[Fault, tuple[str, str]] = {
         "without a time at which they were known",
         "the column available_at is filled in every row, or left out",
     ),
-    Fault.DUPLICATE: ("whose id and time stand more than once", 'duplicates = "last" takes the last of them'),
+    Fault.DUPLICATE: ("whose id and time stand more than once", 'duplicates = "last" or "first" takes one of them'),
 }
 _ASIDE = pa.schema([(name, pa.string()) for name in ("source", "id", "time", "value", "available_at", "fault")])
 

@@ -112,6 +112,27 @@ def batches(source: Source, columns: Columns, stamps: Stamps, *, rows: int = BAT
         yield query.batch(table)
 
 
+def text_key(name: str) -> str:
+    """SQL of an id column: text, one and the same however Unicode writes it.
+
+    >>> print(text_key("asset"))
+    nfc_normalize(CAST("asset" AS VARCHAR))
+    """
+    return f"nfc_normalize(CAST({identifier(name)} AS VARCHAR))"
+
+
+def number_of(source: Source, option: str, name: str) -> tuple[str, str | None]:
+    """SQL of a value column as a number, and of its text where no number could be read."""
+    kind, column = source.require(option, name), identifier(name)
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return f"CAST({column} AS DOUBLE)", None
+    if not _is_text(kind):
+        raise SeriesInvalid(f"{source.label}: column {name} ({option}) holds {kind}, not numbers")
+    words = ", ".join(literal(word) for word in _MISSING)
+    number = f"try_cast(trim({column}) AS DOUBLE)"
+    return number, f"CASE WHEN {number} IS NULL AND lower(trim({column})) NOT IN ({words}) THEN {column} END"
+
+
 class _Query:
     """The SQL that turns a source's columns into numbers."""
 
@@ -120,12 +141,13 @@ class _Query:
         self.key = "NULL::VARCHAR"
         if columns.key is not None:
             source.require(columns.key_option, columns.key)
-            self.key = f"nfc_normalize(CAST({identifier(columns.key)} AS VARCHAR))"
+            self.key = text_key(columns.key)
         self.time, self.zoned = self._time("time", columns.time)
         self.available, self.available_zoned = "NULL", "true"
         if columns.available_at is not None:
             self.available, self.available_zoned = self._time("available_at", columns.available_at)
-        self.values = [self._value(name) for name in columns.values]
+        option = "target" if len(columns.values) == 1 else "columns"
+        self.values = [number_of(source, option, name) for name in columns.values]
         self.time_is_text = _is_text(source.columns[columns.time])
 
     def read(self) -> pa.RecordBatchReader:
@@ -147,7 +169,7 @@ class _Query:
             order += ", available"
         if self.source.stored and self._sorted():
             return self.source.read(select)
-        if self.stamps.duplicates == "last" or self.zoned != "true":
+        if self.stamps.duplicates != "refuse" or self.zoned != "true":
             # DuckDB's sort is not stable, and of two equal times the order of the source says which one is meant.
             select.append("row_number() OVER () AS place")
             order += ", place"
@@ -201,18 +223,6 @@ class _Query:
         test = f"coalesce(regexp_matches({text}, {literal(_ZONE)}) AND length({text}) > 10, false)"
         instant, local = (f"epoch_us(try_cast({text} AS {kind}))" for kind in ("TIMESTAMPTZ", "TIMESTAMP"))
         return f"CASE WHEN {test} THEN {instant} ELSE {local} END", test
-
-    def _value(self, name: str) -> tuple[str, str | None]:
-        """SQL of a value column as a number, and of its text where no number could be read."""
-        option = "target" if len(self.columns.values) == 1 else "columns"
-        kind, column = self.source.require(option, name), identifier(name)
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind):
-            return f"CAST({column} AS DOUBLE)", None
-        if not _is_text(kind):
-            raise SeriesInvalid(f"{self.source.label}: column {name} ({option}) holds {kind}, not numbers")
-        words = ", ".join(literal(word) for word in _MISSING)
-        number = f"try_cast(trim({column}) AS DOUBLE)"
-        return number, f"CASE WHEN {number} IS NULL AND lower(trim({column})) NOT IN ({words}) THEN {column} END"
 
     def batch(self, table: pa.Table) -> Batch:
         """A table of the query as arrays."""

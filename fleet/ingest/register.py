@@ -76,11 +76,12 @@ class Register:
             self.rows[asset, since] = row
         self._arrange()
 
-    def see(self, assets: Iterable[str]) -> None:
-        """Give those assets that nothing is known of a plain row."""
+    def see(self, assets: Iterable[str], unit: str | None = None) -> None:
+        """Give those assets that nothing is known of a plain row, with the unit of their readings where it is told."""
         for asset in assets:
             if asset not in self._facts:
                 row = dict.fromkeys(_FIELDS) | {"asset_id": asset, "state": "active", "meta": "{}", "valid_from": EPOCH}
+                row["unit"] = unit
                 self.rows[asset, EPOCH] = self._facts[asset] = row
 
     def write(self, transaction: Staged) -> int:

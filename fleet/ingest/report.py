@@ -23,7 +23,8 @@ class Finding:
 
     Args:
         check: its name: no_data, gaps, missing, constant, zero, negative, flat_line, outliers, completeness, range;
-            ambiguous and duplicates (decided by a rule of the source); kept_aside.
+            ambiguous and duplicates (decided by a rule of the source); estimated, incomplete, rollover and reset (of
+            a meter); kept_aside.
         rows: how many rows it is about.
         detail: the numbers, for people.
     """
@@ -112,7 +113,14 @@ class Tally:
 
 def decided(clean: Clean) -> list[Finding]:
     """How many rows of each series a rule of the source decided about."""
-    words = {"ambiguous": "in the hour that stands twice", "duplicates": "earlier rows of the same time left out"}
+    words = {
+        "ambiguous": "in the hour that stands twice",
+        "duplicates": "other rows of the same time left out",
+        "estimated": "intervals from most of their readings",
+        "incomplete": "intervals without enough readings",
+        "rollover": "times the register began again with 0",
+        "reset": "times the register was reset",
+    }
     return [
         Finding(
             asset_id=clean.keys[code] or "",

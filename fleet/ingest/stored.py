@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from fleet.config.models import Stamps
 from fleet.ingest.readings import FloatArray
 from fleet.ingest.stamps import BoolArray
 from fleet.zones import IntArray
@@ -52,18 +53,53 @@ def compared(keys: tuple[IntArray, ...], values: FloatArray, known: Known) -> tu
     >>> compared(new, np.array([5.0, 7.0, 6.0]), old)
     (array([ True,  True,  True]), array([ True, False,  True]))
     """
+    there, row = matched(keys, known.keys)
     if not len(known.values):
-        none = np.zeros(len(values), dtype=bool)
-        return none, none
-    if all(np.array_equal(one, other) for one, other in zip(keys, known.keys, strict=True)):
-        there = np.ones(len(values), dtype=bool)
-        return there, _equal(values, known.values)
-    mine, theirs = _ranked(keys, known.keys)
-    order = np.argsort(theirs, kind="stable")
-    place = np.minimum(np.searchsorted(theirs, mine, sorter=order), len(order) - 1)
-    row = order[place]
-    there = theirs[row] == mine
+        return there, there
     return there, there & _equal(values, known.values[row])
+
+
+def matched(mine: tuple[IntArray, ...], theirs: tuple[IntArray, ...]) -> tuple[BoolArray, IntArray]:
+    """For each new row, whether the store has a row of its key, and which; of no meaning where it has none.
+
+    >>> matched((np.array([7, 9]),), (np.array([9, 8]),))
+    (array([False,  True]), array([1, 0]))
+    """
+    if not len(theirs[0]):
+        return np.zeros(len(mine[0]), dtype=bool), np.zeros(len(mine[0]), dtype=np.int64)
+    if all(np.array_equal(one, other) for one, other in zip(mine, theirs, strict=True)):
+        return np.ones(len(mine[0]), dtype=bool), np.arange(len(mine[0]))
+    left, right = _ranked(mine, theirs)
+    order = np.argsort(right, kind="stable")
+    place = np.minimum(np.searchsorted(right, left, sorter=order), len(order) - 1)
+    row: IntArray = order[place]
+    return right[row] == left, row
+
+
+def known_since(declared: IntArray, before: IntArray, revised: BoolArray, stamps: Stamps, now: int) -> IntArray:
+    """When the rows of a source that does not date them were known, those that replace a stored value included.
+
+    Such a value came with this ingest: a backtest must not see it before. Never earlier than the value that it
+    replaces, for the newest value of an instant is the one that was known last.
+
+    Args:
+        declared: (rows,) the end of the interval and the delay of the source, UTC microseconds.
+        before: (rows,) when the stored value was known, where there is one.
+        revised: rows that replace a stored value.
+        stamps: the source's section; ``revisions = "known_then"`` takes the new value for an old truth.
+        now: of the ingest.
+
+    >>> declared, before = np.array([10, 20]), np.array([10, 25])
+    >>> known_since(declared, before, np.array([True, True]), Stamps(), 99)
+    array([99, 99])
+    >>> known_since(declared, before, np.array([False, True]), Stamps(revisions="known_then"), 99)
+    array([10, 25])
+    """
+    since = np.maximum(declared, before)
+    if stamps.revisions != "known_then":
+        since = np.maximum(since, now)
+    found: IntArray = np.where(revised, since, declared)
+    return found
 
 
 def _equal(one: FloatArray, other: FloatArray) -> BoolArray:

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fleet.config import FleetConfig, Stamps
+from fleet.config import FleetConfig, ForecastSection, Stamps
 from fleet.config.messages import place
 from fleet.ingest.actuals import Actuals
-from fleet.ingest.covariates import Covariates, Link, write_links, write_series
+from fleet.ingest.covariates import Covariates, Links, write_links, write_series
 from fleet.ingest.faults import BadRows
+from fleet.ingest.forecasts import Forecasts
 from fleet.ingest.register import Register, read, stored
 from fleet.ingest.report import IngestReport, Tally, kept_aside, moment
 from fleet.ingest.staged import Staged
 from fleet.outcome import Progress, Show
 from fleet.sources import Source, opened
-from store.clock import Clock, system_clock
+from store.clock import Clock, system_clock, to_micros
 from store.errors import SourceUnreadable
 from store.lock import WriterLock
 
@@ -33,15 +35,17 @@ def ingest(
     *,
     clock: Clock = system_clock,
     source: object = None,
+    forecasts: Sequence[ForecastSection] = (),
     on_progress: Show | None = None,
 ) -> IngestReport:
-    """Bring assets, actuals and covariates into the store, in one commit.
+    """Bring assets, actuals, covariates and outside forecasts into the store, in one commit.
 
     What the store has already is left out, so a second run writes nothing. Two ingests into a store take turns.
 
     Args:
         source: actuals from memory instead of those that ``[data]`` names: a DataFrame, an Arrow table, several of
             them, or a function that returns one. Then the register and the covariates are left alone.
+        forecasts: only these outside forecasts, of which each says where it is; all else is left alone.
         on_progress: told of the rows read.
 
     Raises:
@@ -52,7 +56,9 @@ def ingest(
     lock = WriterLock(store.path / "ingest.lock", wait_s=WAIT_S)
     try:
         with lock.held():
-            return _Ingest(store=store, config=config, clock=clock, source=source, show=on_progress).run()
+            outside = tuple(forecasts)
+            made = _Ingest(store=store, config=config, clock=clock, source=source, show=on_progress, outside=outside)
+            return made.run()
     finally:
         lock.close()
 
@@ -66,11 +72,13 @@ class _Ingest:
     clock: Clock
     source: object
     show: Show | None
+    outside: tuple[ForecastSection, ...] = ()
     bad: list[BadRows] = field(default_factory=list)
 
     def run(self) -> IngestReport:
         started = self.clock.now()
-        if self.source is None and not self.config.data.given and not self.config.covariates and not self.config.assets:
+        told = self.config.data.given or self.config.covariates or self.config.assets or self.config.forecasts
+        if self.source is None and not told and not self.outside:
             raise SourceUnreadable(
                 f"{self.config.file.name}: [data] does not say where the actuals are",
                 hint='such as path = "data/*.parquet"',
@@ -81,7 +89,11 @@ class _Ingest:
             undo.callback(staged.abort)
             register = self._register(snapshot)
             tally = self._actuals(snapshot, staged, register)
-            notes = self._covariates(snapshot, staged, register) if self.source is None else []
+            notes: list[str] = []
+            if self.source is None and not self.outside:
+                notes += self._covariates(snapshot, staged, register)
+            if self.source is None:
+                notes += self._forecasts(snapshot, staged, register)
             new_assets = register.write(staged)
             # Before the commit: a row kept aside is written down before the rest goes on without it.
             aside = tuple(path for bad in self.bad if (path := bad.write(self._aside_folder)) is not None)
@@ -111,7 +123,7 @@ class _Ingest:
     def _register(self, snapshot: Snapshot) -> Register:
         """What is known of the assets, the configured register taken over."""
         register = stored(snapshot, self.clock.now())
-        if self.config.assets is not None and self.config.assets.given and self.source is None:
+        if self.config.assets is not None and self.config.assets.given and self.source is None and not self.outside:
             register.bring(read(self.config.assets, self.config.folder, self.config.fleet.timezone))
         if register.assets:
             self.config.check_register(register.columns())
@@ -119,11 +131,18 @@ class _Ingest:
 
     def _actuals(self, snapshot: Snapshot, staged: Staged, register: Register) -> Tally:
         data = self.config.data
-        if self.source is None and not data.given:
+        if self.outside or (self.source is None and not data.given):
             return Tally()
         with opened(data, self.config.folder, section="[data]", given=self.source) as source:
             bad = self._collected(source, "[data]", data)
-            reading = Actuals(config=self.config, snapshot=snapshot, transaction=staged, register=register, bad=bad)
+            reading = Actuals(
+                config=self.config,
+                snapshot=snapshot,
+                transaction=staged,
+                register=register,
+                bad=bad,
+                now=to_micros(self.clock.now()),
+            )
             reading.bring(source, self._showing)
             if not reading.tally.rows:
                 raise SourceUnreadable(f"{source.label}: holds no row", hint="is it the right file?")
@@ -132,7 +151,7 @@ class _Ingest:
 
     def _covariates(self, snapshot: Snapshot, staged: Staged, register: Register) -> list[str]:
         """Bring in every ``[[covariates]]``; what the user should know."""
-        links: set[Link] = set()
+        links: Links = {}
         series: list[dict[str, Any]] = []
         notes: list[str] = []
         for number, section in enumerate(self.config.covariates):
@@ -147,6 +166,7 @@ class _Ingest:
                     transaction=staged,
                     register=register,
                     bad=bad,
+                    now=to_micros(self.clock.now()),
                 )
                 reading.bring(source)
                 bad.refuse()
@@ -162,6 +182,34 @@ class _Ingest:
                 )
         write_series(snapshot, staged, series)
         write_links(snapshot, staged, links, self.clock.now())
+        return notes
+
+    def _forecasts(self, snapshot: Snapshot, staged: Staged, register: Register) -> list[str]:
+        """Bring in every ``[[forecasts]]``, or only those that were asked for; what the user should know."""
+        notes: list[str] = []
+        for number, section in enumerate(self.outside or self.config.forecasts):
+            if not section.given:
+                continue
+            header = f"--forecasts {section.name}" if self.outside else place(["forecasts", number])
+            with opened(section, self.config.folder, section=header) as source:
+                bad = self._collected(source, header, section)
+                reading = Forecasts(
+                    config=self.config,
+                    section=section,
+                    snapshot=snapshot,
+                    transaction=staged,
+                    register=register,
+                    bad=bad,
+                    now=self.clock.now(),
+                )
+                reading.bring(source)
+                bad.refuse()
+            notes += reading.notes(source.label)
+            if section.name not in {known.name for known in self.config.forecasts}:
+                notes.append(
+                    f"{source.label}: stored as {section.recipe}; to judge and promote it, name it in "
+                    f'{self.config.file.name}: [[forecasts]] name = "{section.name}"'
+                )
         return notes
 
     def _collected(self, source: Source, section: str, stamps: Stamps) -> BadRows:

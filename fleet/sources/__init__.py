@@ -6,7 +6,7 @@ is no number), and files whose types differ are widened, never rounded.
 """
 
 from fleet.sources.opening import opened
-from fleet.sources.python import importable
+from fleet.sources.python import importable, spooled
 from fleet.sources.relation import Source, identifier, literal, streamed
 
-__all__ = ["Source", "identifier", "importable", "literal", "opened", "streamed"]
+__all__ = ["Source", "identifier", "importable", "literal", "opened", "spooled", "streamed"]

@@ -148,4 +148,5 @@ def _csv_header(path: Path, label: str) -> tuple[str, tuple[str, ...]]:
     doubled = next((name for name in names if names.count(name) > 1), None)
     if doubled is not None:
         raise SourceUnreadable(f'{label}: {path} has two columns "{doubled}"', hint="rename one of them")
-    return delimiter, tuple(names)
+    # A table written with its index has one column without a name.
+    return delimiter, tuple(name or f"column{place}" for place, name in enumerate(names))

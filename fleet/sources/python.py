@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from fleet.config.messages import meant
+from fleet.errors import SeriesInvalid
 from fleet.sources.files import from_files
 from fleet.sources.relation import Source
 from store.errors import SourceUnreadable
@@ -65,7 +66,7 @@ class _UserCode:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, self._kinds) and not isinstance(error, SourceUnreadable):
+        if isinstance(error, self._kinds) and not isinstance(error, SourceUnreadable | SeriesInvalid):
             said = f"{self._label} raised {type(error).__name__}: {error}"
             raise SourceUnreadable(said, hint="--debug shows where") from error
 

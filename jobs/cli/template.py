@@ -38,6 +38,10 @@ label = "start"                       # times are the interval's start (or "end"
 # columns = ["temp"]
 # known = "past"                      # observed; "future" for a forecast, available_at = "issued" for its vintages
 
+# [[forecasts]]                       # what somebody else forecasts: judged and promoted like a recipe
+# name = "vendor"
+# path = "vendor.parquet"             # unique_id, issue_time, ds, mean, q10, ...
+
 [recipes.weekly_naive]                # the value of a week ago
 adapter = "seasonal_naive"
 season = $week

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -15,7 +16,12 @@ ALL = Which()
 COMMON = Common()
 
 
-def ingest(*, common: Common = COMMON) -> int:
+def ingest(
+    *,
+    forecasts: Path | None = None,
+    called: str | None = None,
+    common: Common = COMMON,
+) -> int:
     """Bring the data that fleet.toml names into the store.
 
     Reads the register, the actuals and the covariates, checks them, and commits what is new or revised; a second run
@@ -26,9 +32,14 @@ def ingest(*, common: Common = COMMON) -> int:
 
     - `tsfleet ingest`
     - `tsfleet ingest --json`
+    - `tsfleet ingest --forecasts vendor.csv --called meteo`
+
+    Args:
+        forecasts: A file of somebody else's forecasts with their issue times, and nothing else.
+        called: Whose forecasts they are; [[forecasts]] of that name says how the file is read.
     """
     with common.fleet(create=True) as fleet, shown("ingest", quiet=common.json) as show:
-        report = fleet.ingest(progress=show)
+        report = fleet.ingest(forecasts=forecasts, called=called, progress=show)
     return finish_ingest(report, as_json=common.json)
 
 

@@ -226,6 +226,8 @@ def test_duplicates_are_refused_or_the_last_one_counts(fleet: Fleet) -> None:
     report = fleet.ingest("[data]\nduplicates = 'last'", source=frame)
     assert list(fleet.actuals().y) == [50.0, 60.0, 3.0]
     assert checks(report)["duplicates"] == 2
+    fleet.ingest("[data]\nduplicates = 'first'", source=frame.assign(unique_id="b"))
+    assert list(fleet.actuals("b").y) == [1.0, 2.0, 3.0]
 
 
 def test_off_grid_stamps_are_those_that_differ_from_the_most(fleet: Fleet) -> None:

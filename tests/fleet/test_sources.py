@@ -72,6 +72,12 @@ def test_a_csv_is_text_until_a_rule_says_otherwise(tmp_path: Path) -> None:
     assert rows(tmp_path, path="z.csv.gz") == [{"id": "a", "ds": "2024-01-01", "y": None}]
 
 
+def test_a_column_without_a_name_is_called_by_its_place(tmp_path: Path) -> None:
+    """What pandas writes of an index."""
+    pd.DataFrame({"id": ["a"], "y": [1.5]}).to_csv(tmp_path / "indexed.csv")
+    assert rows(tmp_path, path="indexed.csv") == [{"column0": "0", "id": "a", "y": "1.5"}]
+
+
 def test_columns_may_stand_in_another_order_in_another_file(tmp_path: Path) -> None:
     (tmp_path / "1.csv").write_text("id,y\na,1\n")
     (tmp_path / "2.csv").write_text("y;id\n2;b\n")

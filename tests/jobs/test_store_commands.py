@@ -133,7 +133,8 @@ def test_what_was_scored_of_thinned_leads_outlives_a_revision(typed: Typed, fold
     typed("store", "thin")
     path = folder / "data" / "history.parquet"
     history = pd.read_parquet(path)
-    pd.DataFrame(history.assign(y=history.y + 5.0)).to_parquet(path)
+    revised = history.y.where(history.ds < "2024-03-20", history.y + 5.0)
+    pd.DataFrame(history.assign(y=revised)).to_parquet(path)
     typed("ingest")
     typed("score")
     after = {row["lead_bucket"]: row for row in typed.json("sql", scores)}

@@ -47,6 +47,18 @@ def test_the_main_job_from_readings_to_scores(folder: Path, typed: Typed) -> Non
     assert typed.json("status")
 
 
+def test_somebody_elses_forecasts_come_from_a_file(typed: Typed, tmp_path: Path) -> None:
+    typed("ingest")
+    history = pd.read_parquet("data/history.parquet")
+    history.rename(columns={"y": "mean"}).assign(issue_time=history.ds.min()).to_csv(tmp_path / "vendor.csv")
+    told = typed.json("ingest", "--forecasts", str(tmp_path / "vendor.csv"), "--called", "meteo")
+    assert told["written"] == {"forecasts": len(history)}
+    assert "external:meteo" in told["notes"][0]
+    typed("score")
+    (row,) = typed.json("leaderboard", "--role", "live", "--metrics", "mae")
+    assert (row["recipe"], row["mae"]) == ("external:meteo", 0.0)
+
+
 def test_a_second_run_changes_nothing(typed: Typed) -> None:
     for verb in ("ingest", "train", "forecast", "score"):
         typed(verb)

@@ -275,24 +275,66 @@ available_at = "issued"
 """
 
 
-def test_covariates_are_those_of_the_last_vintage_before_the_issue(tmp_path: Path) -> None:
+@pytest.mark.parametrize("published", [0, 5])
+def test_covariates_are_those_of_the_last_vintage_before_the_issue(tmp_path: Path, published: int) -> None:
+    """The target is shown what was known at the issue; each 12 hours before it what was known at the issue of then.
+
+    A run of the weather is there so many hours after its start.
+    """
     fleet, sights = watched(
         tmp_path / "fleet",
         hourly(ASSETS, DAYS, begin=BEGIN),
-        covariates=VINTAGES,
+        covariates=VINTAGES + f'publication_delay = "{published}h"\n',
         files={"weather.parquet": vintages()},
     )
     with fleet:
         assert len(sights) == 2 * 2 * 6
-        weather = vintages()
+        starts = pd.date_range(BEGIN - 60 * HOUR, END + 60 * HOUR, freq="7h")
         for seen in sights:
             assert seen.X is not None
             assert seen.X.index[0] == seen.y.index[0]
             assert seen.X.index[-1] == seen.issue + 11 * HOUR
-            known = weather[weather["issued"] <= seen.issue].groupby("ds")["issued"].max()
-            expected = hours_since_begin(pd.DatetimeIndex(known.reindex(seen.X.index)))
-            np.testing.assert_array_equal(seen.X["wind"].to_numpy(), np.asarray(expected))
+            own = [seen.issue - -((at - seen.issue) // (12 * HOUR)) * 12 * HOUR for at in seen.X.index]
+            assert set(own[-12:]) == {seen.issue}
+            last = starts[starts.searchsorted(pd.DatetimeIndex(own) - published * HOUR, side="right") - 1]
+            np.testing.assert_array_equal(seen.X["wind"].to_numpy(), hours_since_begin(last))
         assert_flags(fleet, flagged=False)
+        assert_lineage(fleet, starts + published * HOUR)
+
+
+def assert_lineage(fleet: Fleet, known: pd.DatetimeIndex) -> None:
+    """Every run tells when the newest value became known that its last issue was shown; one of each issue."""
+    runs = fleet.store.runs()
+    assert set(runs["kind"]) == {"backtest", "train", "forecast"}
+    for kind, tags in zip(runs["kind"], runs["tags"].map(json.loads), strict=True):
+        issue = END - 12 * HOUR if kind == "backtest" else END
+        told = pd.Timestamp(tags["vintages"]["wind"])
+        assert told == known[known <= issue][-1]
+        if kind == "forecast":
+            assert pd.Timestamp(tags["issue_time"]) == END
+            assert tags["version_id"] in fleet.store.table("versions")["version_id"].to_pylist()
+
+
+def test_a_forecast_without_its_weather_falls_back_and_says_why(tmp_path: Path) -> None:
+    """The weather ends half a day after the data of the training, and the next issue is a day after them."""
+    folder = tmp_path / "fleet"
+    folder.mkdir()
+    weather = vintages()
+    weather[weather["ds"] < END + 12 * HOUR].to_parquet(folder / "weather.parquet")
+    hourly(ASSETS, DAYS, begin=BEGIN).to_parquet(folder / "readings.parquet")
+    config = CONFIG.format(data="", covariates=VINTAGES, log="", refit="false").replace('log = ""\n', "")
+    config = config.replace("MODELS:Spy", "sklearn")
+    with fleet_in(folder, config) as fleet:
+        fleet.ingest()
+        assert fleet.train(promote=True).clean
+        fleet.ingest(hourly(ASSETS, DAYS + 1, begin=BEGIN))
+        report = fleet.forecast()
+        assert (report.ok, report.fell_back, report.failed) == (0, 2, 0)
+        outcomes = fleet.store.sql("select distinct status, cause, error_code from outcomes where job = 'py:forecast'")
+        assert outcomes.rows() == [
+            {"status": "fell_back", "cause": "missing_covariate", "error_code": "missing-covariate"}
+        ]
+        assert set(fleet.store.table("published")["quality"].to_pylist()) == {"fallback"}
 
 
 def test_without_vintages_a_future_covariate_is_perfect_foresight_and_says_so(tmp_path: Path) -> None:

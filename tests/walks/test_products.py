@@ -49,6 +49,7 @@ class Spy:
         seen = {"act": act, "last": y.index[-1].isoformat(), "first": task.target[0].isoformat(), "n": task.horizon}
         seen["newest"] = float(np.nanmax(X["temp"])) if X is not None else None
         seen["ahead"] = int(np.isfinite(X["temp"][task.target]).sum()) if X is not None else None
+        seen["weather"] = [[at.isoformat(), value] for at, value in X["temp"].items()] if X is not None else None
         with open(self.log, "a") as log:
             log.write(json.dumps(seen) + "\\n")
 '''
@@ -126,6 +127,18 @@ def test_nothing_after_the_issue_is_seen_and_the_gap_is_the_same_at_fit_and_pred
     hours = (first - last).dt.total_seconds() / 3600
     usual = 14.0 + gap
     assert set(hours[seen["act"] == "fit"]) <= {usual, usual - 1, usual + 1}
+
+
+def test_each_day_of_the_past_is_shown_the_weather_of_its_own_issue(tmp_path: Path) -> None:
+    """What was known at half past eleven of the day before, across the change of the clock and in the gap too."""
+    seen = shown(tmp_path / "fleet", "48h")
+    begin = vintages()["issued"].min()
+    for weather in seen["weather"]:
+        days = [(pd.Timestamp(at).tz_convert(TZ).normalize(), value) for at, value in weather]
+        told = [(half_past_eleven(day - pd.DateOffset(days=1)), value) for day, value in days]
+        told = [(own, value) for own, value in told if own >= begin]
+        assert len(told) > 24 * 7
+        assert [value for _, value in told] == [own.floor("6h").timestamp() / 3600 for own, _ in told]
 
 
 def test_the_model_is_trained_as_of_the_last_issue(tmp_path: Path) -> None:
