@@ -146,7 +146,8 @@ def hours_before(now: pd.Timestamp, hours: int, tz: str) -> pd.Timestamp:
     if hours % 24:
         return now - pd.Timedelta(hours=hours)
     wall = now.tz_convert(tz).tz_localize(None) - pd.Timedelta(hours=hours)
-    then = wall.tz_localize(tz, nonexistent="shift_forward", ambiguous=True).tz_convert("UTC")
+    # A time that was skipped is the end of the gap; pandas shifts too far where a gap is half an hour.
+    then = pd.Timestamp(wall.to_pydatetime().replace(tzinfo=ZoneInfo(tz))).tz_convert("UTC")
     # where a clock moves by half an hour, the hourly step that holds the same local time
     return now - (now - then).ceil("h")
 
