@@ -370,11 +370,11 @@ def test_upkeep_by_hand_leaves_no_large_file_that_lies_anywhere_in_time(
     monkeypatch.setattr("store.merging.ROW_GROUP", 6)
     for turn in range(2):
         insert(store, "metrics", [metric(f"r{turn}", f"a{i}", 31 * i, 1.0) for i in range(3)])
-    before = store.table("metrics")
+    before = everything(store, "metrics")
     assert store.info().levels["metrics"] == {0: 2}
     assert store.upkeep(grace=AT_ONCE).merged == {"metrics": 2}
     assert store.info().levels["metrics"] == {2: 3}
-    assert store.table("metrics").equals(before)
+    assert everything(store, "metrics") == before
     assert store.upkeep(grace=AT_ONCE).merged == {}
 
 
