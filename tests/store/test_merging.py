@@ -378,6 +378,20 @@ def test_upkeep_by_hand_leaves_no_large_file_that_lies_anywhere_in_time(
     assert store.upkeep(grace=AT_ONCE).merged == {}
 
 
+def test_upkeep_by_hand_leaves_files_of_one_kind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files with a commit of their own and files with one a row are two scans to every question."""
+    monkeypatch.setattr("store.merging.ROW_GROUP", 6)
+    for turn in range(2):
+        insert(store, "metrics", [metric(f"r{turn}", f"a{i}", 31 * i, 1.0) for i in range(6)])
+    store.upkeep(grace=AT_ONCE)
+    insert(store, "metrics", [metric("late", f"a{i}", 31 * 5, 1.0) for i in range(6)])
+    before = everything(store, "metrics")
+    assert store.info().levels["metrics"][0] == 1
+    assert store.upkeep(grace=AT_ONCE).merged == {"metrics": 1}
+    assert set(store.info().levels["metrics"]) == {2}
+    assert everything(store, "metrics") == before
+
+
 def test_upkeep_by_hand_leaves_alone_what_is_small_or_in_one_place(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

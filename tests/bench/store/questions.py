@@ -268,7 +268,7 @@ def measure(folder: Path, assets: int, colds: int, *, peer_cache: bool) -> None:
             for _ in range(question.rounds):
                 for side, worker in workers.items():
                     runs.setdefault(("warm", name, side), []).append(worker.ask(name))
-            for kind in ("warm", "cold"):
+            for kind in ("warm", "cold") if colds else ("warm",):
                 of_kind = {side: runs[kind, name, side] for side in SIDES}
                 ms, cpu = ({side: median(each, key) for side, each in of_kind.items()} for key in ("ms", "cpu_ms"))
                 tell(
