@@ -104,7 +104,9 @@ def due(
         most_bytes: leave alone what would read more; None for no bound.
         thorough: also where fewer lie anywhere in time than make a merge, but so many rows that questions feel it: one
             about a time reads them all, and files with and without a physical ``_v`` are two scans to any question (a
-            count over 10 million rows took 10 ms so, and 5 after). Each row is written no more often for it.
+            count over 10 million rows took 10 ms so, and 5 after). Nor are there two files of a partition that one of
+            the target size could hold: an asset's rows lie in each of them (seven assets over two months of 50 million
+            rows took 1.5 times as long). A call writes at most a target's worth of bytes again for each partition.
     """
     loose = _fitting([one for one in segments if one.level < FIRST], most_bytes)
     wanted = []
@@ -119,7 +121,9 @@ def due(
         else:
             if len(held) > MOST_SEGMENTS:
                 smallest = sorted(held, key=lambda one: one.bytes)[: len(held) - MOST_SEGMENTS // 2 + 1]
-                wanted.append(Merge(table.name, tuple(smallest), max(one.level for one in smallest)))
+                wanted.append(_within(table, smallest))
+            elif thorough and len(_runs(small := _together(held))) > 1 and sum(one.rows for one in small) >= ROW_GROUP:
+                wanted.append(_within(table, small))
     fits = (one for one in wanted if most_bytes is None or one.bytes <= most_bytes)
     return next(fits, None)
 
@@ -131,6 +135,22 @@ def _fitting(segments: list[Segment], most_bytes: int | None) -> list[Segment]:
     ordered = sorted(segments, key=lambda one: one.bytes)
     within = accumulate(one.bytes for one in ordered)
     return [one for one, total in zip(ordered, within, strict=True) if total <= most_bytes]
+
+
+def _within(table: Table, segments: Sequence[Segment]) -> Merge:
+    """A merge that stays on its level."""
+    return Merge(table.name, tuple(segments), max(one.level for one in segments))
+
+
+def _together(segments: Iterable[Segment]) -> list[Segment]:
+    """The runs of a partition, the smallest first, that fit into one segment of the target size."""
+    found: list[Segment] = []
+    by_run = [list(run) for _, run in groupby(sorted(segments, key=run_of), key=run_of)]
+    for run in sorted(by_run, key=lambda run: sum(one.bytes for one in run)):
+        if sum(one.bytes for one in (*found, *run)) > TARGET_BYTES:
+            break
+        found += run
+    return found
 
 
 def _strewn(table: Table, segments: Iterable[Segment]) -> bool:

@@ -378,18 +378,33 @@ def test_upkeep_by_hand_leaves_no_large_file_that_lies_anywhere_in_time(
     assert store.upkeep(grace=AT_ONCE).merged == {}
 
 
-def test_upkeep_by_hand_leaves_files_of_one_kind(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files with a commit of their own and files with one a row are two scans to every question."""
+def test_upkeep_by_hand_leaves_one_small_file_of_a_month(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("store.merging.ROW_GROUP", 6)
     for turn in range(2):
         insert(store, "metrics", [metric(f"r{turn}", f"a{i}", 31 * i, 1.0) for i in range(6)])
     store.upkeep(grace=AT_ONCE)
     insert(store, "metrics", [metric("late", f"a{i}", 31 * 5, 1.0) for i in range(6)])
     before = everything(store, "metrics")
-    assert store.info().levels["metrics"][0] == 1
-    assert store.upkeep(grace=AT_ONCE).merged == {"metrics": 1}
-    assert set(store.info().levels["metrics"]) == {2}
+    assert store.info().levels["metrics"] == {0: 1, 2: 6}
+    assert store.upkeep(grace=AT_ONCE).merged == {"metrics": 1 + 2}
+    assert store.info().levels["metrics"] == {2: 6}
+    assert store.info().fullest["metrics"] == 1
     assert everything(store, "metrics") == before
+    assert store.upkeep(grace=AT_ONCE).merged == {}
+
+
+def test_upkeep_by_hand_leaves_files_apart_that_one_could_not_hold(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("store.merging.ROW_GROUP", 6)
+    monkeypatch.setattr("store.merging.TARGET_BYTES", 1)
+    for turn in range(2):
+        insert(store, "metrics", [metric(f"r{turn}{n}", f"a{i}", 0, 1.0) for i in range(6) for n in range(3)])
+        insert(store, "metrics", [metric(f"s{turn}", "a0", 31, 1.0)])
+        store.upkeep(grace=AT_ONCE)
+    assert store.info().levels["metrics"] == {2: 2 + 2}
+    assert store.upkeep(grace=AT_ONCE).merged == {}
+    assert store.info().fullest["metrics"] == 2
 
 
 def test_upkeep_by_hand_leaves_alone_what_is_small_or_in_one_place(
