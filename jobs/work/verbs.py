@@ -1,0 +1,62 @@
+"""The kinds of jobs that are a verb of the fleet each, and upkeep of the store."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from jobs.work import Done, Work
+
+if TYPE_CHECKING:
+    from fleet.outcome import Report
+
+
+def ingest(work: Work) -> Done:
+    """Bring what is new in the configured sources into the store."""
+    report = work.fleet.ingest(progress=work.show)
+    return Done(status="ok", assets=report.assets, notes=tuple(report.notes))
+
+
+def train(work: Work) -> Done:
+    """Judge, fit and promote the selected assets; what is unchanged is skipped."""
+    return said(work.fleet.train(**_chosen(work), recipes=work.section.recipes, promote=True))
+
+
+def forecast(work: Work) -> Done:
+    """Issue the forecasts of the slot with the champions."""
+    return said(work.fleet.forecast(**_chosen(work), issue_time=work.slot))
+
+
+def score(work: Work) -> Done:
+    """Score what became scorable: actuals that arrived or were revised."""
+    return said(work.fleet.score(progress=work.show, job=work.name))
+
+
+def upkeep(work: Work) -> Done:
+    """Flush, merge and collect in the store."""
+    work.fleet.store.upkeep()
+    return Done(status="ok")
+
+
+def said(report: Report) -> Done:
+    """A verb's report in the words of a job."""
+    return Done(
+        status="interrupted" if report.interrupted else "ok",
+        assets=report.assets,
+        ok=report.ok,
+        failed=report.failed,
+        fell_back=report.fell_back,
+        skipped=report.skipped,
+        notes=report.notes,
+    )
+
+
+def _chosen(work: Work) -> dict[str, Any]:
+    section = work.section
+    select = () if section.select is None else tuple(one.strip() for one in section.select.split(","))
+    return {
+        "product": section.product,
+        "select": select,
+        "where": section.where,
+        "progress": work.show,
+        "job": work.name,
+    }
