@@ -113,9 +113,18 @@ def committed_as(connection: sqlite3.Connection, key: bytes) -> tuple[bytes, int
     return None if row is None else (row[0], row[1], row[2])
 
 
+def held_of(connection: sqlite3.Connection, table: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the columns that the hot table has: in a folder of an earlier release it may lack new ones.
+
+    SQLite takes a quoted name that is no column for a text, so it must not be asked for one.
+    """
+    there = {row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", ("hot_" + table,))}
+    return tuple(name for name in names if name in there)
+
+
 def hot_rows_of(connection: sqlite3.Connection, table: str, dynamic: Sequence[str], after: int) -> HotRows | None:
     """The hot rows of commits later than `after`, None when there are none."""
-    names = STORED[table].ordered(list(dynamic))
+    names = held_of(connection, table, STORED[table].ordered(list(dynamic)))
     arrays = ", ".join(f"json_group_array({quoted(name)})" for name in names)
     query = (
         f"SELECT {arrays}, json_group_array(_n >> {PLACE_BITS}), max(_n) "
