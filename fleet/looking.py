@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import date
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from fleet.asset import Assets
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from fleet.comparison import Role
     from fleet.leaderboard import Average, Leaderboard
     from fleet.population import Population
+    from fleet.review import Review
+    from store.clock import Clock
 
 DEFAULT_METRICS = ("mae", "rmse", "wape", "bias")
 Named: TypeAlias = str | Sequence[str] | None
@@ -25,6 +27,8 @@ Named: TypeAlias = str | Sequence[str] | None
 
 class Looking(Assets):
     """A fleet to look at; products are named by their names in the configuration."""
+
+    clock: Clock
 
     def leaderboard(
         self,
@@ -111,6 +115,56 @@ class Looking(Assets):
             champions=champions,
             n=n,
             assets=assets,
+        )
+
+    def compare(
+        self,
+        *,
+        product: str | None = None,
+        at: datetime | None = None,
+        metric: str | None = None,
+        recent: int = 7,
+        history: int = 28,
+        effect: float = 0.2,
+        by: str = "kind",
+        select: Sequence[str] = (),
+        where: str | None = None,
+    ) -> Review:
+        """The fleet beside its own past: who got worse, who stands apart, what drifted, fell silent or grew old.
+
+        Args:
+            product: None is the first of the fleet's.
+            at: days before this instant count; None is the end of the last day that was scored.
+            metric: of the change; None is what decides who is in charge.
+            recent, history: days of the two windows.
+            effect: the least change, as a fraction, that counts as one.
+            by: the register column whose values make peers.
+        """
+        from fleet.review import review
+
+        product = self._one(product)
+        if recent < 1 or history < 1 or not effect > 0:
+            raise ConfigInvalid(
+                f"recent = {recent}, history = {history}, effect = {effect:g}: accepted: days from 1 up, effect above 0"
+            )
+        (people,) = self.populations(product, select=select, where=where)
+        if at is None:
+            days = self.scored_days("live")
+            last = self.clock.now().date() if days is None else days[1] + timedelta(days=1)
+            at = datetime(last.year, last.month, last.day, tzinfo=UTC)
+        elif at.tzinfo is None:
+            raise ConfigInvalid(f"{at} has no zone", hint="write it as 2024-06-10T00:00Z")
+        return review(
+            self.store.snapshot(),
+            people,
+            name=self.config.fleet.name,
+            at=at.astimezone(UTC),
+            metric=metric or self._metric(product),
+            recent=recent,
+            history=history,
+            effect=effect,
+            by=by,
+            truth=self.config.data.truth,
         )
 
     def status(self, *, jobs: int = 5) -> dict[str, Any]:

@@ -314,6 +314,36 @@ _DECLARED = (
         sort=("opened_at", "alert_id"),
         time_column="opened_at",
     ),
+    # Which assets an alert is about, by which rule, since when and until when.
+    Table(
+        name="alert_assets",
+        columns=_columns("alert_id! rule! asset_id! product value:d impact:d since:t until:t"),
+        key=("alert_id", "rule", "asset_id"),
+        sort=("alert_id", "rule", "asset_id"),
+        time_column="since",
+    ),
+    # What people said to an alert: acknowledge, mute, unmute, close.
+    Table(
+        name="alert_actions",
+        columns=_columns("action_id! alert_id! at:t! action! actor until:t note"),
+        sort=("at", "action_id"),
+        time_column="at",
+    ),
+    # What was sent to whom, or has still to be sent.
+    Table(
+        name="notifications",
+        columns=_columns("notification_id! alert_id! channel! event! created_at:t status attempts:i sent_at:t error"),
+        key=("notification_id",),
+        sort=("created_at", "notification_id"),
+        time_column="created_at",
+    ),
+    Table(
+        name="reports",
+        columns=_columns("report_id! job slot:t created_at:t kind product body:j"),
+        key=("report_id",),
+        sort=("created_at", "report_id"),
+        time_column="created_at",
+    ),
 )
 
 

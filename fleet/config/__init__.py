@@ -1,5 +1,6 @@
 """The configuration of a fleet: ``fleet.toml`` read, checked, and resolved for each asset."""
 
+from fleet.config.alerting import AlertSection, ChannelSection
 from fleet.config.document import FleetConfig
 from fleet.config.loading import FILE_NAME, find, load, parse
 from fleet.config.models import (
@@ -22,9 +23,11 @@ from fleet.config.resolving import AssetConfig, Setting
 
 __all__ = [
     "FILE_NAME",
+    "AlertSection",
     "AssetConfig",
     "AssetsSection",
     "BacktestSection",
+    "ChannelSection",
     "CovariateSection",
     "DataSection",
     "FleetConfig",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fleet.config.alerting import AlertSection, ChannelSection
 from fleet.config.messages import meant
 from fleet.config.models import (
     AssetsSection,
@@ -54,6 +55,8 @@ class FleetConfig:
     overrides: tuple[Override, ...]
     resolver: Resolver = field(repr=False)
     forecasts: tuple[ForecastSection, ...] = ()
+    alerts: tuple[AlertSection, ...] = ()
+    channels: Mapping[str, ChannelSection] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:

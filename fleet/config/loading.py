@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from fleet.config.alerting import AlertSection, ChannelSection
 from fleet.config.document import STANDARD, FleetConfig, standard_recipes
 from fleet.config.messages import invalid, meant, place, syntax_error, toml_text
 from fleet.config.models import (
@@ -44,8 +45,9 @@ _NAMED: dict[str, type[BaseModel]] = {
     "products": ProductSection,
     "retention": RetentionSection,
     "jobs": JobSection,
+    "channels": ChannelSection,
 }
-_KNOWN = (*_SECTIONS, *_NAMED, "recipes", "overrides")
+_KNOWN = (*_SECTIONS, *_NAMED, "recipes", "overrides", "alerts")
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -142,6 +144,8 @@ class _Reader:
             backtest=self.section(BacktestSection, raw, "backtest"),
             promotion=self.section(PromotionSection, raw, "promotion"),
             jobs=self.named(JobSection, raw, "jobs"),
+            alerts=self.alerts(raw.get("alerts", [])),
+            channels=self.named(ChannelSection, raw, "channels"),
             overrides=overrides,
             resolver=resolver,
         )
@@ -194,6 +198,16 @@ class _Reader:
         for name in names:
             if names.count(name) > 1:
                 raise self.refused(f'[[forecasts]] name: "{name}" stands twice')
+        return found
+
+    def alerts(self, raw: object) -> tuple[AlertSection, ...]:
+        if not isinstance(raw, list):
+            raise self.refused("[alerts]: there may be several; write [[alerts]]")
+        found = tuple(self.checked(AlertSection, table, ["alerts", n]) for n, table in enumerate(raw))
+        names = [rule.name for rule in found]
+        for name in names:
+            if names.count(name) > 1:
+                raise self.refused(f"[[alerts]] name: {toml_text(name)} stands twice")
         return found
 
     def recipes(self, raw: object, fleet: FleetSection) -> dict[str, RecipeConfig]:
@@ -344,6 +358,16 @@ class _Reader:
                 raise self.refused(f"{place(['retention', name])}: {said}")
         for number, section in enumerate(config.forecasts):
             self.known(["forecasts", number], "product", (section.product,), config.product_names, "product")
+        for number, rule in enumerate(config.alerts):
+            named = (rule.product,) if rule.product else ()
+            self.known(["alerts", number], "product", named, config.product_names, "product")
+            self.known(["alerts", number], "channels", rule.channels or (), config.channels, "channel")
+            meaning: dict[str, tuple[Iterable[str], str]] = {
+                "inputs": (covariates, "covariate"),
+                "jobs": (config.jobs, "job"),
+            }
+            accepted, what = meaning.get(rule.kind, ((), "name"))
+            self.known(["alerts", number], "only", rule.only, accepted, what)
         for name, job in config.jobs.items():
             self.known(["jobs", name], "recipes", job.recipes or (), anywhere, "recipe")
             self.known(["jobs", name], "after", (job.after,) if job.after else (), config.jobs, "job")

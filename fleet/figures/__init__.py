@@ -3,22 +3,28 @@
 Nothing here asks the store: `fleet.questions` does. Every text that a user can choose passes through `literal`.
 """
 
+from fleet.figures.course import Course, changed, course
 from fleet.figures.fan import Scene, extremes, fan
-from fleet.figures.look import literal, number, page
+from fleet.figures.look import embedded, literal, number, page, page_of
 from fleet.figures.profiles import calibration, errors
 from fleet.figures.ranking import Entry, along, distribution, ranking
 
 __all__ = [
+    "Course",
     "Entry",
     "Scene",
     "along",
     "calibration",
+    "changed",
+    "course",
     "distribution",
+    "embedded",
     "errors",
     "extremes",
     "fan",
     "literal",
     "number",
     "page",
+    "page_of",
     "ranking",
 ]

@@ -8,6 +8,7 @@ it shows on black; recipes differ by dash and symbol as well.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -179,15 +180,27 @@ def left_out(names: Sequence[str], shown: Mapping[str, object], what: str) -> tu
 
 def page(figure: go.Figure, title: str = "tsfleet") -> str:
     """The figure as one HTML page that needs no network: the Plotly of this installation stands in it."""
-    from html import escape
+    return page_of([embedded(figure, library=True)], title)
 
-    body = figure.to_html(
+
+def embedded(figure: go.Figure, *, library: bool) -> str:
+    """The figure as a part of a page; the first one of a page brings the Plotly of this installation along."""
+    made: str = figure.to_html(
         full_html=False,
-        include_plotlyjs=True,
+        include_plotlyjs=library,
         include_mathjax=False,
         config={"displaylogo": False, "responsive": True, "typesetMath": False},
     )
+    return made
+
+
+def page_of(parts: Sequence[str], title: str) -> str:
+    """Parts that are markup already, as one page.
+
+    >>> page_of(["<p>fine</p>"], "a & b")[:69]
+    '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>a &'
+    """
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f'<meta name="color-scheme" content="light dark"></head><body>{body}</body></html>\n'
+        f'<meta name="color-scheme" content="light dark"></head><body>{"".join(parts)}</body></html>\n'
     )
