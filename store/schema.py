@@ -294,7 +294,8 @@ _DECLARED = (
     Table(
         name="job_runs",
         columns=_columns(
-            "job! slot:t! attempt:i status started_at:t ended_at:t assets:i ok:i failed:i fell_back:i skipped:i error"
+            "job! slot:t! attempt:i status started_at:t ended_at:t assets:i ok:i failed:i fell_back:i skipped:i error "
+            "revision:i"
         ),
         key=("job", "slot"),
         sort=("job", "slot"),

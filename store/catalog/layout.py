@@ -107,15 +107,32 @@ def oldest_of(connection: sqlite3.Connection) -> dict[str, int]:
     return {key.partition(":")[2]: int(value) for key, value in rows}
 
 
+def mark_of(connection: sqlite3.Connection, name: str, snapshot: int) -> str | None:
+    """The value of a watermark as a snapshot left it."""
+    row = connection.execute(
+        "SELECT value FROM marks WHERE name = ? AND v <= ? ORDER BY v DESC LIMIT 1", (name, snapshot)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def committed_as(connection: sqlite3.Connection, key: bytes) -> tuple[bytes, int, str] | None:
     """(payload, snapshot, answer) of the commit with this key, if there was one."""
     row = connection.execute("SELECT payload, snapshot, answer FROM commits WHERE key = ?", (key,)).fetchone()
     return None if row is None else (row[0], row[1], row[2])
 
 
+def held_of(connection: sqlite3.Connection, table: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Those of the columns that the hot table has: in a folder of an earlier release it may lack new ones.
+
+    SQLite takes a quoted name that is no column for a text, so it must not be asked for one.
+    """
+    there = {row[0] for row in connection.execute("SELECT name FROM pragma_table_info(?)", ("hot_" + table,))}
+    return tuple(name for name in names if name in there)
+
+
 def hot_rows_of(connection: sqlite3.Connection, table: str, dynamic: Sequence[str], after: int) -> HotRows | None:
     """The hot rows of commits later than `after`, None when there are none."""
-    names = STORED[table].ordered(list(dynamic))
+    names = held_of(connection, table, STORED[table].ordered(list(dynamic)))
     arrays = ", ".join(f"json_group_array({quoted(name)})" for name in names)
     query = (
         f"SELECT {arrays}, json_group_array(_n >> {PLACE_BITS}), max(_n) "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from store.catalog.layout import FORMAT, NAME, hot_table, quoted
@@ -12,6 +13,10 @@ from store.files import check_local, make_folder, sync_folder, told
 from store.lock import WriterLock
 from store.schema import STORED, Table
 
+_HELD = """
+SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c
+WHERE m.type = 'table' AND m.name LIKE 'hot\\_%' ESCAPE '\\'
+"""
 _SCRIPT = Path(__file__).parent.parent / "sql" / "catalog.sql"
 
 
@@ -50,12 +55,56 @@ def create(folder: Path, lock: WriterLock, *, store_id: str, at: int) -> None:
 
 def upgrade(connection: sqlite3.Connection) -> None:
     """Add what a folder made by an earlier release of the same format lacks; call under the writers' lock."""
-    from store.catalog import sums
-
     known = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
     missing = [name for name in ("retired", "hot_batches", "sums") if name not in known]
-    if not missing:
-        return
+    statements = _new_tables(connection)
+    if missing:
+        _add_own(connection, missing, statements)
+    elif statements:
+        _add_hot(connection, statements)
+
+
+def _new_tables(connection: sqlite3.Connection) -> list[str]:
+    """What gives a catalog the logical tables, and the columns of them, that were declared after it was made."""
+    held: dict[str, set[str]] = {}
+    for table, column in connection.execute(_HELD):
+        held.setdefault(table, set()).add(column)
+    statements = []
+    for name, table in STORED.items():
+        there = held.get("hot_" + name)
+        if there is None:
+            statements += [one for one in _hot_ddl(table).split(";") if one.strip()]
+        else:
+            lacking = [quoted(column) for column in table.names if column not in there]
+            statements += [f"ALTER TABLE {hot_table(name)} ADD COLUMN {column}" for column in lacking]
+    return statements
+
+
+def _add_hot(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
+    """Run them; the sum over the catalog's statements changes by what they add, so that older damage stays seen."""
+    from store.catalog import sums
+
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        before = sums.sum_of(connection, sums.SCHEMA)
+        _declare(connection, statements)
+        sums.add(connection, {sums.SCHEMA: before ^ sums.sum_of(connection, sums.SCHEMA)})
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
+
+
+def _declare(connection: sqlite3.Connection, statements: Iterable[str]) -> None:
+    for statement in statements:
+        connection.execute(statement)
+    connection.executemany("INSERT OR IGNORE INTO tables (name) VALUES (?)", [(name,) for name in STORED])
+
+
+def _add_own(connection: sqlite3.Connection, missing: Sequence[str], hot: Iterable[str]) -> None:
+    """Give the catalog the tables of its own that it lacks, and its digests."""
+    from store.catalog import sums
+
     script = _SCRIPT.read_text(encoding="utf-8")
     begins = [script.index(f"CREATE TABLE {name}") for name in missing]
     statements = [script[begin : script.index(";", begin)] for begin in begins]
@@ -65,6 +114,7 @@ def upgrade(connection: sqlite3.Connection) -> None:
     try:
         for statement in statements:
             connection.execute(statement)
+        _declare(connection, hot)
         sums.renew(connection)
         connection.execute("COMMIT")
     except BaseException:

@@ -22,8 +22,10 @@ from store.catalog.layout import (
     committed_as,
     dynamic_of,
     head_of,
+    held_of,
     hot_rows_of,
     hot_table,
+    mark_of,
     oldest_of,
     quoted,
 )
@@ -238,8 +240,8 @@ class Catalog:
             marks = {name: marks for name, *marks in connection.execute(_MARKS)}
             state.generation = sum(files for _, _, files, _ in marks.values())
             for name in tables:
-                # A derived table has no mark before it was first made.
-                hot, moved, files, state.touched[name] = marks[name] if name in STORED else marks.get(name, _NEVER)
+                # No mark: a derived table before it was first made, or a table newer than the last writer.
+                hot, moved, files, state.touched[name] = marks.get(name, _NEVER)
                 state.hot_count[name], state.rewritten[name] = hot, moved
                 state.segments[name] = self._segments_of(connection, name, files)
                 state.dynamic[name] = dynamic_of(connection, name)
@@ -256,8 +258,8 @@ class Catalog:
             cold = dict(connection.execute("SELECT tbl, sum(rows) FROM segments GROUP BY tbl"))
             return {
                 "head": head_of(connection),
-                "hot": {name: hot[name] for name in TABLES},
-                "tables": {name: hot[name] + cold.get(name, 0) for name in TABLES},
+                "hot": {name: hot.get(name, 0) for name in TABLES},
+                "tables": {name: hot.get(name, 0) + cold.get(name, 0) for name in TABLES},
                 "segments": connection.execute("SELECT count(*) FROM segments").fetchone()[0],
                 "packs": connection.execute("SELECT count(*) FROM packs").fetchone()[0],
             }
@@ -266,7 +268,10 @@ class Catalog:
         """(head, columns): every hot row of a table, ``_v`` among the columns."""
         with self.reading() as connection:
             declared = STORED[table]
-            names = declared.ordered(list(dynamic_of(connection, table)))
+            every = declared.ordered(list(dynamic_of(connection, table)))
+            names = held_of(connection, table, every)
+            if not names:
+                return head_of(connection), {name: [] for name in ("_v", *every)}
             from store.catalog import checking
 
             # What goes into a segment gets a hash of its own: damage must not come along.
@@ -283,6 +288,7 @@ class Catalog:
             head = head_of(connection)
         lists = [list(values) for values in zip(*rows, strict=True)] or [[] for _ in range(len(names) + 1)]
         columns = dict(zip(("_v", *names), lists, strict=True))
+        columns |= {name: [None] * len(rows) for name in every if name not in columns}
         for name in names:
             if declared.column(name).kind == "double":  # type: ignore[union-attr]
                 columns[name] = [None if value is None else float(value) for value in columns[name]]
@@ -296,10 +302,7 @@ class Catalog:
     def mark(self, name: str, snapshot: int) -> str | None:
         """The value of a watermark as a snapshot left it."""
         with self.reading() as connection:
-            row = connection.execute(
-                "SELECT value FROM marks WHERE name = ? AND v <= ? ORDER BY v DESC LIMIT 1", (name, snapshot)
-            ).fetchone()
-        return None if row is None else str(row[0])
+            return mark_of(connection, name, snapshot)
 
     def snapshot_time(self, snapshot: int) -> int:
         """When a snapshot was committed."""
