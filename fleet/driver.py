@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from fleet.config import FleetConfig
-from fleet.engines import Engine, Mark
+from fleet.engines import Engine, Mark, never
 from fleet.engines.inline import Inline
 from fleet.engines.retrying import Patience, seen_through
 from fleet.interrupt import Interrupt
@@ -98,6 +98,7 @@ class Driver:
         recipes: Mapping[str, Recipe],
         lost: Lost,
         since: datetime | None = None,
+        cut: Callable[[], bool] = never,
     ) -> Iterator[tuple[Sequence[Item], Finished]]:
         """Plan every member and run the items; yield chunks as they finish, in any order.
 
@@ -107,6 +108,7 @@ class Driver:
             recipes: those that items may name.
             lost: what to make of an item's part that its worker died of, or ran out of time with.
             since: leave out actuals that are older.
+            cut: once true, work that is not done is dropped; its items are never yielded.
         """
         engine = self._engine(recipes.values(), work)
         inline = isinstance(engine, Inline)
@@ -130,9 +132,20 @@ class Driver:
                     code_version=self.code_version,
                     no_pickles=self._no_pickles(),
                 )
-                yield from self._worked(engine, partial(work, context), items, Made(recipes), partial(lost, context))
+                yield from self._worked(
+                    engine, partial(work, context), items, Made(recipes), partial(lost, context), cut
+                )
+                if cut():
+                    self._drop(engine)
+                    return
             if self.interrupt.asked():
                 return
+
+    def _drop(self, engine: Engine) -> None:
+        """End workers with something in hand that nobody waits for any more."""
+        if engine is self._pool:
+            engine.close()
+            self._pool = None
 
     def _worked(
         self,
@@ -141,6 +154,7 @@ class Driver:
         items: Sequence[Item],
         made: Made,
         lost: Callable[[Item, Failed], Finished],
+        cut: Callable[[], bool],
     ) -> Iterator[tuple[Sequence[Item], Finished]]:
         """Chunks as they finish, each item once; what was lost on the way is in the failures of its chunk."""
         train = self.config.train
@@ -149,7 +163,7 @@ class Driver:
         )
         there = work if isinstance(engine, Inline) else partial(warmed, made.recipes, work)
         for chunk, result, charges in seen_through(
-            engine, there, items, made, patience, stop=self.interrupt.asked, here=work
+            engine, there, items, made, patience, stop=self.interrupt.asked, cut=cut, here=work
         ):
             finished = result or Finished(tables={}, failures=(), seconds={})
             failures = list(finished.failures)

@@ -1,14 +1,17 @@
 """The verb `forecast`: issue every asset's forecast with its champion, or with the first of its fallbacks that holds.
 
 An issue that is there already is left alone, so repeating the verb changes nothing; `reissue` issues again and keeps
-both.
+both. Of a product with a gate, assets that have no forecast when only the budget is left get their fallback, a rule
+that runs here at once, and what was being worked on is dropped.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
@@ -16,7 +19,8 @@ import pyarrow as pa
 
 from fleet import artefacts, calendar
 from fleet.driver import Driver
-from fleet.due import issue_times
+from fleet.due import among, issue_times
+from fleet.engines import never
 from fleet.errors import FleetError
 from fleet.issuing import issue_chunk, lost
 from fleet.judging import Finished
@@ -56,6 +60,9 @@ TOO_NEW = Failed(
     cause=Cause.EXCEPTION,
     error="every version of the champion was trained on data later than the issue time",
 )
+NEAR_GATE = Failed(
+    code="gate-near", cause=Cause.CANCELLED, error="not done when only the budget before the gate was left"
+)
 UNTRAINED = Failed(code="no-champion", cause=Cause.NO_DATA, error="no champion yet; `tsfleet train` makes one")
 ISSUED = """
 select distinct asset_id, issue_time from forecasts
@@ -74,21 +81,21 @@ def forecast(
             is the end of each asset's last actual, or the issue of the timetable that the data have come to.
         reissue: issue again where there is a forecast already.
     """
-    for people in products:
+    snapshot, now = driver.store.snapshot(), driver.clock.now()
+    due = [(people, issue_times(snapshot, people, issue_time, now)) for people in products]
+    for people, issues in sorted(due, key=lambda one: _first_deadline(*one)):
         if len(products) > 1:
             ledger.begin("", people)
-        _forecast(driver, people, ledger, issue_time=issue_time, reissue=reissue)
+        _forecast(driver, people, ledger, issues, reissue=reissue)
         if driver.interrupt.asked():
             break
     return ledger.close(interrupted=driver.interrupt.asked())
 
 
-def _forecast(
-    driver: Driver, people: Population, ledger: Ledger, *, issue_time: datetime | None, reissue: bool
-) -> None:
+def _forecast(driver: Driver, people: Population, ledger: Ledger, issues: Mapping[str, int], *, reissue: bool) -> None:
     snapshot, product = driver.store.snapshot(), people.product
-    issues = issue_times(snapshot, people, issue_time, driver.clock.now())
-    there = set() if reissue or not issues else already_issued(snapshot, product, issues.values())
+    issued = already_issued(snapshot, product, issues.values()) if issues else set()
+    there = set() if reissue else issued
     for line in _told(people, issues):
         ledger.note(line)
     versions, recipes = _versions(driver, snapshot, people, issues)
@@ -101,30 +108,92 @@ def _forecast(
     }
     levels = {issue: peer_levels(snapshot, issue) for issue in set(newcomers.values())}
 
-    def plan(loaded: Loaded) -> Callable[[Member], Item | None]:
+    through: set[str] = set()
+
+    def plan(loaded: Loaded, *, quick: bool = False) -> Callable[[Member], Item | None]:
         def item(member: Member) -> Item | None:
             issue = issues[member.asset_id]
             if (member.asset_id, issue) in there:
+                through.add(member.asset_id)
                 ledger.add(None, [Outcome(asset_id=member.asset_id, product=product, status="skipped")])
                 return None
             asset = loaded.assets[member.asset_id]
             if member.asset_id in newcomers:
                 level = levels[issue].get(asset.static.get("kind"))
                 asset = replace(asset, static={**asset.static, "peer_mean": level})
+            chain = _chain(driver, member, versions[member.asset_id], recipes)
             return Item(
                 asset=asset,
                 settings=member.settings,
                 recipes=(),
                 fingerprints=(),
                 issue=issue,
-                chain=_chain(driver, member, versions[member.asset_id], recipes),
+                chain=_quick(chain, recipes) if quick else chain,
             )
 
         return item
 
     since = _needed_since(people, issues)
-    for chunk, finished in driver.run(issue_chunk, snapshot, people, plan, recipes, lost, since):
-        ledger.add(finished, _outcomes(product, chunk, finished, blamed))
+    rules = {name: recipe for name, recipe in recipes.items() if recipe.light}
+    for deadline, group in _by_deadline(people, issues, issued, to_micros(driver.clock.now())):
+        cut = _reached(driver, deadline)
+        if not cut():
+            for chunk, finished in driver.run(issue_chunk, snapshot, group, plan, recipes, lost, since, cut):
+                through.update(one.asset.asset_id for one in chunk)
+                ledger.add(finished, _outcomes(product, chunk, finished, blamed))
+        missing = frozenset(m.asset_id for m in group.members) - through
+        if deadline is None or not missing or driver.interrupt.asked():
+            continue
+        near = dict.fromkeys(missing, NEAR_GATE)
+        rest, at_once = among(group, missing), partial(plan, quick=True)
+        for chunk, finished in driver.run(issue_chunk, snapshot, rest, at_once, rules, lost, since):
+            ledger.add(finished, _outcomes(product, chunk, finished, near))
+        ledger.commit()  # at once: the gate is near
+        ledger.note(
+            f"{product}: {len(missing):,} assets were not done at {from_micros(deadline):%H:%MZ}, near the gate"
+        )
+
+
+def _first_deadline(people: Population, issues: Mapping[str, int]) -> float:
+    """When the first of these assets has to have its forecast; infinity without a gate."""
+    return min((_deadline(people, member, issues) for member in people.members), default=inf)
+
+
+def _deadline(people: Population, member: Member, issues: Mapping[str, int]) -> float:
+    settings = people.settings[member.settings]
+    return inf if settings.gate is None else settings.gate.deadline(issues[member.asset_id], settings.tz)
+
+
+def _by_deadline(
+    people: Population, issues: Mapping[str, int], issued: Container[tuple[str, int]], now: int
+) -> Iterator[tuple[int | None, Population]]:
+    """The assets in groups with the instant at which what is missing gets its fallback, the earliest first.
+
+    There is none for an asset that has a forecast already, and none behind the gate, where nothing can be late any
+    more; all instants are UTC microseconds.
+    """
+    groups: dict[float, set[str]] = {}
+    for member in people.members:
+        settings, issue = people.settings[member.settings], issues[member.asset_id]
+        deadline = inf if (member.asset_id, issue) in issued else _deadline(people, member, issues)
+        if settings.gate is not None and settings.gate.closes(issue, settings.tz) < now:
+            deadline = inf
+        groups.setdefault(deadline, set()).add(member.asset_id)
+    for deadline in sorted(groups):
+        whole = len(groups) == 1
+        yield (
+            None if deadline == inf else int(deadline),
+            people if whole else among(people, frozenset(groups[deadline])),
+        )
+
+
+def _reached(driver: Driver, deadline: int | None) -> Callable[[], bool]:
+    return never if deadline is None else lambda: to_micros(driver.clock.now()) >= deadline
+
+
+def _quick(chain: Sequence[Link], recipes: Mapping[str, Recipe]) -> tuple[Link, ...]:
+    """The links that take no time: rules that learn nothing; the last resort is one."""
+    return tuple(link for link in chain if recipes[link.recipe].light and not isinstance(link.blob, Place))
 
 
 def _told(people: Population, issues: Mapping[str, int]) -> Iterator[str]:

@@ -76,6 +76,7 @@ def _issued(context: Context, item: Item, link: Link, history: History) -> Block
         step=np.arange(1, len(target) + 1),
         mean=checked.mean,
         quantiles=checked.quantiles,
+        gate=None if settings.gate is None else settings.gate.closes(item.issue, settings.tz),
     )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from fleet.gate import settled
 from fleet.judging import Finished
 from fleet.outcome import Cause, Failed, Outcome, Progress, Report, Show, Status, cause_of, grouped
 from fleet.presence import Presence, at_work, forget
@@ -229,6 +230,9 @@ class Ledger:
                 table = table.append_column("sha256", pa.array(hashes, pa.string()))
                 self._enclosed = []
             if name == "forecasts":
+                table, stood = settled(table, now, self.store.snapshot())
+                if stood:
+                    self.note(f"{stood:,} steps came after the gate and are there already: what was published stays")
                 table = table.append_column(
                     "created_at", pa.repeat(pa.scalar(now, pa.timestamp("us", "UTC")), table.num_rows)
                 )

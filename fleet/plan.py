@@ -11,6 +11,7 @@ import pandas as pd
 from fleet import calendar
 from fleet.forecaster import Forecaster
 from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame, shown
+from fleet.gate import Gate
 from fleet.task import IntArray, Task
 from fleet.timetable import Timetable
 from fleet.vintages import listed_issues, own_issues
@@ -95,6 +96,7 @@ class Settings:
         days_ahead: of a delivery product, local days from the issue to the delivery day; None for a rolling one.
         days: of a delivery product, how many.
         timetable: when the product is issued; None follows the data.
+        gate: until when its forecasts count; None is for ever.
     """
 
     product: str
@@ -110,6 +112,7 @@ class Settings:
     # Not in the repr, which is a part of fingerprints from before there were any; `rule` tells them.
     days: int = field(default=1, repr=False)
     timetable: Timetable | None = field(default=None, repr=False)
+    gate: Gate | None = field(default=None, repr=False)
 
     @property
     def rule(self) -> str:

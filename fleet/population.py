@@ -208,6 +208,7 @@ def settings_of(config: AssetConfig) -> Settings:
         days_ahead=config.days_ahead,
         days=config.days,
         timetable=config.timetable,
+        gate=config.gate,
     )
 
 

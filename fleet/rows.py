@@ -31,6 +31,7 @@ class Block:
         capacity: (rows,) of the asset at valid time, NaN where unknown; None where it never was.
         truth: (rows,) what happened, NaN where unknown; None for an issue into the future.
         truth_version: (rows,) snapshot that brought the truth.
+        gate: UTC microseconds until which a live forecast counts; None where it always does.
     """
 
     asset_id: str
@@ -51,13 +52,14 @@ class Block:
     capacity: FloatArray | None = None
     truth: FloatArray | None = None
     truth_version: IntArray | None = None
+    gate: int | None = None
 
 
 _LABELS = ("asset_id", "product", "recipe", "recipe_hash", "version_id", "run_id", "role", "quality")
 
 
 def forecasts(blocks: Sequence[Block]) -> pa.Table:
-    """The `forecasts` rows of blocks, without created_at."""
+    """The `forecasts` rows of blocks, without created_at; with the column `gate` where there is one (`fleet.gate`)."""
     sizes = np.array([len(block.mean) for block in blocks])
     columns: dict[str, pa.Array] = {
         name: _repeated([getattr(block, name) for block in blocks], sizes) for name in _LABELS
@@ -71,6 +73,9 @@ def forecasts(blocks: Sequence[Block]) -> pa.Table:
         absent = np.repeat([value is None for value in values], sizes)
         filled = [np.zeros(size) if value is None else value for value, size in zip(values, sizes, strict=True)]
         columns[quantile_column(level)] = pa.array(np.concatenate(filled), mask=absent)
+    if any(block.gate is not None for block in blocks):
+        gates = pa.array([block.gate for block in blocks], pa.int64())
+        columns["gate"] = gates.take(pa.array(np.repeat(np.arange(len(blocks)), sizes))).cast(UTC)
     return pa.table(columns)
 
 

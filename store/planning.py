@@ -37,6 +37,9 @@ _NEWEST = """row_number() OVER (
     PARTITION BY asset_id, product, recipe, name
     ORDER BY time DESC NULLS LAST, step DESC NULLS LAST, _v DESC, run_id DESC, value DESC NULLS LAST
 ) = 1"""
+#: A forecast that was stored after the gate of its product.
+_LATE = "coalesce(contains('+' || quality || '+', '+late+'), false)"
+_KNOWN_BY = f" AND issue_time <= t AND (created_at <= t OR NOT (role = 'manual' OR {_LATE}))"
 _SAME_LATEST = " AND ".join(f"l.{name} IS NOT DISTINCT FROM x.{name}" for name in LATEST.key)
 _LATEST_COLUMNS = ", ".join(f"l.{name}" for name in LATEST.names if name != "open")
 
@@ -256,16 +259,19 @@ class Plan(NamedTuple):
             case "latest":
                 return self.latest(pruning)
             case "published":
-                return template("published").format(rows=self.alive(table, pruning))
+                return self.published(pruning)
+
+    def published(self, pruning: Pruning | None = None, *, known: str = "") -> str:
+        """SQL of what was issued, one row each, with ``_v``; of rows that fulfil a further condition."""
+        return template("published").format(rows=self.alive(TABLES["forecasts"], pruning), late=_LATE, known=known)
 
     def definitions(self, names: Iterable[str], prunings: Mapping[str, Pruning] | None = None) -> list[str]:
         """The statements that make these names known; ``prunings`` are for those of which only a part is asked."""
         made = []
         for name in names:
             if name == "forecast_as_of":
-                view = VIEWS["published"]
-                listed = ", ".join(quoted(column) for column in self.view_columns(view))
-                made.append(template(name).format(columns=listed, rows=self.view(view)))
+                listed = ", ".join(quoted(column) for column in self.view_columns(VIEWS["published"]))
+                made.append(template(name).format(columns=listed, rows=self.published(known=_KNOWN_BY)))
                 continue
             view = VIEWS[name.removesuffix(WITH_V)]
             columns = [*self.view_columns(view), *(["_v"] if name.endswith(WITH_V) else [])]

@@ -38,6 +38,7 @@ from fleet.config.values import (
     Workers,
     Zone,
     days_ahead,
+    duration_text,
     wrong,
     zone,
 )
@@ -295,6 +296,8 @@ class ProductSection(Section):
     it is a delivery: ``days`` local days from "today" (what is left of it), "tomorrow", "tomorrow+1" on. ``issue`` are
     times on each asset's clock, on ``weekdays`` or every day: of a time that a change of the clock skips the first
     instant after the gap, of one that comes twice the earlier. A rolling product without ``issue`` follows the data.
+    ``gate`` is when a forecast has to be there, the first such time at or after its issue: ``budget`` before it assets
+    without a forecast get their fallback, and what is stored after it is late and replaces nothing.
     What it says of recipes, fallback, window, quantiles, origins, stride, metric, margin and min_points holds for this
     product instead of what [train], [fleet], [backtest] and [promotion] say.
     """
@@ -332,6 +335,30 @@ class ProductSection(Section):
         if self.weekdays is not None and self.issue is None:
             raise wrong('weekdays says on which days there is an issue; accepted with issue = "11:30"')
         return self
+
+    @model_validator(mode="after")
+    def _time_before_the_gate(self) -> Self:
+        if self.gate is None:
+            if self.budget is not None:
+                raise wrong('budget is the time before the gate; accepted with gate = "12:00"')
+            return self
+        for issue in self.issue or ():
+            left = (
+                timedelta(hours=self.gate.hour, minutes=self.gate.minute, seconds=self.gate.second)
+                - timedelta(hours=issue.hour, minutes=issue.minute, seconds=issue.second)
+            ) % timedelta(days=1)
+            if left <= self.margin_before_gate:
+                raise wrong(
+                    f'from issue = "{issue:%H:%M}" to gate = "{self.gate:%H:%M}" there is no more time than the budget '
+                    f"of {duration_text(self.margin_before_gate)}, so every asset would get its fallback at once; "
+                    'accepted: a later gate, or a shorter budget such as "2min"'
+                )
+        return self
+
+    @property
+    def margin_before_gate(self) -> timedelta:
+        """The budget, five minutes when left out."""
+        return self.budget or timedelta(minutes=5)
 
     @property
     def days_ahead(self) -> int | None:

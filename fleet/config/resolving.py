@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import time
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
@@ -27,6 +28,7 @@ from fleet.config.models import (
 from fleet.config.steps import default_seasons, default_stride, holds_step, is_multiple, mixed_window, steps_in
 from fleet.config.values import WEEKDAYS
 from fleet.errors import ConfigInvalid
+from fleet.gate import Gate
 from fleet.timetable import Timetable
 
 OVERRIDABLE = MappingProxyType(
@@ -53,6 +55,7 @@ class AssetConfig:
         days_ahead: of a delivery, local days from the issue to the first one it is about; None for a rolling product.
         days: of a delivery, how many local days.
         timetable: when it is issued; None follows the data.
+        gate: until when a forecast counts; None is for ever.
         static: its row of the register, further columns included.
     """
 
@@ -72,6 +75,7 @@ class AssetConfig:
     days_ahead: int | None = None
     days: int = 1
     timetable: Timetable | None = None
+    gate: Gate | None = None
     static: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -200,6 +204,7 @@ class Resolver:
             days_ahead=rule.days_ahead,
             days=rule.days or 1,
             timetable=timetable_of(rule),
+            gate=gate_of(rule),
         )
 
     def _other_step(self, merged: Mapping[str, Mapping[str, tuple[object, str]]]) -> bool:
@@ -298,8 +303,25 @@ def timetable_of(rule: ProductSection) -> Timetable | None:
     """
     if rule.issue is None:
         return None
-    micros = (((at.hour * 60 + at.minute) * 60 + at.second) * 1_000_000 + at.microsecond for at in rule.issue)
-    return Timetable(times=tuple(micros), weekdays=tuple(map(WEEKDAYS.index, rule.weekdays or ())))
+    return Timetable(
+        times=tuple(map(_after_midnight, rule.issue)), weekdays=tuple(map(WEEKDAYS.index, rule.weekdays or ()))
+    )
+
+
+def gate_of(rule: ProductSection) -> Gate | None:
+    """Until when a forecast of a product counts.
+
+    >>> gate_of(ProductSection(issue="11:30", target="tomorrow", gate="12:00", budget="10min"))
+    Gate(at=43200000000, budget=600000000)
+    """
+    if rule.gate is None:
+        return None
+    return Gate(at=_after_midnight(rule.gate), budget=round(rule.margin_before_gate.total_seconds() * 1e6))
+
+
+def _after_midnight(at: time) -> int:
+    """Microseconds that the clock shows."""
+    return ((at.hour * 60 + at.minute) * 60 + at.second) * 1_000_000 + at.microsecond
 
 
 def suited(rule: ProductSection, freq: str) -> bool:

@@ -27,6 +27,11 @@ Mark = Callable[[int, int], None]
 Work = Callable[[Sequence[Item], Mark], Result]
 
 
+def never() -> bool:
+    """The answer of nobody who would stop or cut."""
+    return False
+
+
 def unmarked(item: int, part: int) -> None:
     """The mark of work that nobody watches."""
 
@@ -180,7 +185,13 @@ class Engine(Protocol):
     """Runs `work` over chunks of items; `work` is a function of a module, items and results pickle."""
 
     def map_chunks(
-        self, work: Work[Item, Result], backlog: Backlog[Item], *, timeout_s: float, stop: Callable[[], bool]
+        self,
+        work: Work[Item, Result],
+        backlog: Backlog[Item],
+        *,
+        timeout_s: float,
+        stop: Callable[[], bool],
+        cut: Callable[[], bool] = never,
     ) -> Iterator[tuple[Sequence[Item], Result | Lost]]:
         """Yield (items, result) per chunk, in any order, until the backlog is finished.
 
@@ -192,6 +203,8 @@ class Engine(Protocol):
             backlog: the work; the engine cuts it into chunks.
             timeout_s: for each part of each item; one that exceeds it is `Lost` with cause `timeout`.
             stop: asked between chunks; once true, no chunk begins any more and those that run are finished.
+            cut: asked as often; once true, nothing begins any more, and what is still in hand in another process is
+                not waited for and never comes back.
         """
         ...
 

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext, redirect_stdout
 
-from fleet.engines import Backlog, Item, Lost, Result, Work, put_back, tried, unmarked
+from fleet.engines import Backlog, Item, Lost, Result, Work, never, put_back, tried, unmarked
 from fleet.outcome import Failed
 
 CHUNK = 250
@@ -29,11 +29,17 @@ class Inline:
         self._pinned = pinned
 
     def map_chunks(
-        self, work: Work[Item, Result], backlog: Backlog[Item], *, timeout_s: float, stop: Callable[[], bool]
+        self,
+        work: Work[Item, Result],
+        backlog: Backlog[Item],
+        *,
+        timeout_s: float,
+        stop: Callable[[], bool],
+        cut: Callable[[], bool] = never,
     ) -> Iterator[tuple[Sequence[Item], Result | Lost]]:
         """See `Engine.map_chunks`."""
         while not backlog.finished:
-            if stop():
+            if stop() or cut():
                 backlog.clear()
             chunk = backlog.take(HEAVY_CHUNK if self._pinned else CHUNK, patience_s=POLL_S)
             if not chunk:

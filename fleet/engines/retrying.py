@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Protocol
 
-from fleet.engines import Backlog, Engine, Item, Lost, Result, Work, unmarked
+from fleet.engines import Backlog, Engine, Item, Lost, Result, Work, never, unmarked
 from fleet.outcome import Failed, attempt
 
 LONGEST_WAIT_S = 300.0
@@ -87,6 +87,7 @@ def seen_through(
     patience: Patience,
     *,
     stop: Callable[[], bool],
+    cut: Callable[[], bool] = never,
     here: Work[Item, Result] | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[tuple[Sequence[Item], Result | None, Charges]]:
@@ -96,13 +97,13 @@ def seen_through(
     work.
 
     Args:
-        work: see `Engine.map_chunks`, as `stop`.
+        work: see `Engine.map_chunks`, as `stop` and `cut`.
         here: the work as this process does it, for what is left of an item when that is safe; None is the same.
         clock: seconds that only go forward.
     """
     backlog = Backlog(items, clock)
     cases: dict[int, _Case[Item]] = {}
-    for chunk, result in engine.map_chunks(work, backlog, timeout_s=patience.timeout_s, stop=stop):
+    for chunk, result in engine.map_chunks(work, backlog, timeout_s=patience.timeout_s, stop=stop, cut=cut):
         if not isinstance(result, Lost):
             known = {place: cases.pop(id(item)) for place, item in enumerate(chunk) if id(item) in cases}
             given = [known[place].given if place in known else item for place, item in enumerate(chunk)]

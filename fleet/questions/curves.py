@@ -44,7 +44,8 @@ select recipe, max(version_id) as version_id from forecasts
 where asset_id = $asset and product = $product and role = 'backtest' and ($recipe::varchar is null or recipe = $recipe)
 group by recipe order by recipe
 """
-# What was issued: a person's word before the champion's, that before a fallback's (as in the view `published`).
+# What was issued: a person's word before the champion's, that before a fallback's; what came after the gate last (as in
+# the view `published`).
 STANDING = ("manual", "champion", "fallback", "challenger", "external")
 
 
@@ -155,20 +156,34 @@ def forecast_of(
     rows = _forecasts(snapshot, asset_id, product, role, recipe, issue)
     if not rows.num_rows:
         return None
-    columns = rows.select(["recipe", "role", "version_id", "created_at"]).to_pylist()
-    best = min(range(len(columns)), key=lambda k: _standing(columns[k]))
+    columns = rows.select(["recipe", "role", "version_id", "created_at", "quality"]).to_pylist()
+    said = [k for k, row in enumerate(columns) if row["role"] != "manual"]
+    best = min(said or range(len(columns)), key=lambda k: _standing(columns[k]))
     chosen = [
         place
         for place, row in enumerate(columns)
         if all(row[name] == columns[best][name] for name in ("recipe", "role", "version_id"))
     ]
+    if recipe is None:
+        chosen = _with_words(_instants(rows["valid_time"]), columns, chosen)
     return _curve(snapshot, asset_id, rows.take(pa.array(chosen)))
+
+
+def _with_words(times: IntArray, rows: Sequence[Mapping[str, object]], chosen: Sequence[int]) -> list[int]:
+    """The places of a forecast, in order of time, with what a person said of some of its steps where that stood."""
+    places = {int(times[k]): k for k in chosen}
+    for k, row in enumerate(rows):
+        known = places.get(int(times[k]), k)
+        if row["role"] == "manual" and (known == k or _standing(row) < _standing(rows[known])):
+            places[int(times[k])] = k
+    return [places[at] for at in sorted(places)]
 
 
 def _standing(row: Mapping[str, object]) -> tuple[object, ...]:
     place = STANDING.index(str(row["role"])) if row["role"] in STANDING else len(STANDING)
     created = row["created_at"]
-    return place, -created.timestamp() if hasattr(created, "timestamp") else 0.0, str(row["version_id"])
+    late = "late" in str(row["quality"] or "").split("+")
+    return late, place, -created.timestamp() if hasattr(created, "timestamp") else 0.0, str(row["version_id"])
 
 
 def backtested(

@@ -12,7 +12,7 @@ import pickle
 import queue
 from collections.abc import Callable, Iterator, Sequence
 
-from fleet.engines import Backlog, Item, Lost, Result, Work
+from fleet.engines import Backlog, Item, Lost, Result, Work, never
 from fleet.engines.local.hand import LARGEST_CHUNK, Hand, Job
 from fleet.engines.local.memory import allowance
 from fleet.engines.local.worker import Hello, unpicklable
@@ -49,7 +49,13 @@ class Local:
             self._hands.append(Hand(self._hello))
 
     def map_chunks(
-        self, work: Work[Item, Result], backlog: Backlog[Item], *, timeout_s: float, stop: Callable[[], bool]
+        self,
+        work: Work[Item, Result],
+        backlog: Backlog[Item],
+        *,
+        timeout_s: float,
+        stop: Callable[[], bool],
+        cut: Callable[[], bool] = never,
     ) -> Iterator[tuple[Sequence[Item], Result | Lost]]:
         """See `Engine.map_chunks`."""
         sent = attempt(pickle.dumps, work, pickle.HIGHEST_PROTOCOL)
@@ -63,11 +69,14 @@ class Local:
             hand.jobs.put(job)
         try:
             while not backlog.finished:
-                if stop():
+                short = cut()
+                if short or stop():
                     backlog.clear()
                 try:
-                    came = job.came.get(timeout=POLL_S)
+                    came = job.came.get(timeout=0.0 if short else POLL_S)
                 except queue.Empty:
+                    if short:
+                        return
                     if job.bug is not None:
                         raise job.bug from None
                     if (broken := self._broken()) is not None:
