@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 ROW_GROUP = 122_880
 SPLIT_ROWS = 4_000_000
 _LEVEL = 1  # of zstd: a third of the time of the default for a few per cent more bytes
-#: Four pages a row group. DuckDB read a leaderboard 12 % slower in the default ones of 20,000 rows, no faster in a single
-#: one, and one asset's history a third slower in that.
+#: Four pages a row group. DuckDB read a leaderboard 12 % slower in the default ones of 20,000 rows, no faster in one
+#: for all, and the history of an asset a third slower in that.
 _PAGE_ROWS, _PAGE_BYTES = ROW_GROUP // 4, 8 << 20
 _LOWEST = -(1 << 63)
 #: pyarrow 26 writes the whole dictionary of a column into every row group: a million run ids took 20 times the CPU to
