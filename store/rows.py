@@ -13,6 +13,7 @@ from datetime import date, datetime
 from operator import index
 from typing import TYPE_CHECKING, Any
 
+from store import arrays
 from store.catalog import Columns
 from store.clock import EPOCH, to_micros
 from store.errors import SchemaMismatch
@@ -284,14 +285,11 @@ def columns_to_arrow(table: Table, columns: Columns) -> pa.Table:
 
     dynamic = [name for name in columns if name not in table.by_name and name != "_v"]
     names = [name for name in table.ordered(dynamic) if name in columns]
-    made = {"_v": pa.array(columns["_v"], pa.int64())} if "_v" in columns else {}
+    made = {"_v": arrays.from_list(columns["_v"], "bigint")} if "_v" in columns else {}
     for name in names:
         column = table.column(name)
         assert column is not None
-        values = columns[name]
-        if column.kind == "bool":
-            values = [None if value is None else bool(value) for value in values]
-        array = pa.array(values, arrow_type(column.kind))
+        array = arrays.from_list(columns[name], column.kind)
         made[name] = array.dictionary_encode() if column.kind == "text" else array
     return pa.table(made)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from store import arrays
 from store.catalog import Segment
 from store.files import Writing, segment_file
 from store.ids import new_id
@@ -83,12 +84,14 @@ def _used(rows: pa.Table) -> pa.Table:
         held = column.chunk(0)
         used = np.zeros(len(held.dictionary), dtype=bool)
         for start in range(0, len(held), ROW_GROUP):  # few columns need more than the first rows
-            used[held.indices.slice(start, ROW_GROUP).drop_null().to_numpy(zero_copy_only=False)] = True
+            used[arrays.to_numpy(held.indices.slice(start, ROW_GROUP).drop_null())] = True
             if used.all():
                 break
         else:
-            rank = pa.array(np.cumsum(used, dtype=np.int32) - 1)
-            kept = pa.DictionaryArray.from_arrays(rank.take(held.indices), held.dictionary.filter(pa.array(used)))
+            rank, kept = arrays.from_numpy(np.cumsum(used, dtype=np.int32) - 1), arrays.from_numpy(used)
+            kept = pa.DictionaryArray.from_arrays(
+                rank.take(held.indices), held.dictionary.filter(arrays.from_numpy(used))
+            )
             rows = rows.set_column(place, field, kept)
     return rows
 
@@ -323,12 +326,11 @@ def in_order(table: Table, rows: pa.Table) -> pa.Table:
     if not names or rows.num_rows < 2:
         return rows
     import numpy as np
-    import pyarrow as pa
 
     keys = [_order(rows.column(name)) for name in names]
     if _in_order(keys):
         return rows
-    return rows.take(pa.array(np.lexsort(keys[::-1]))).combine_chunks()
+    return rows.take(arrays.from_numpy(np.lexsort(keys[::-1]))).combine_chunks()
 
 
 def _codes(table: Table, rows: pa.Table) -> np.ndarray[Any, Any] | None:
@@ -342,7 +344,6 @@ def vintages(table: Table, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
     The companion names, for each key that comes with several vintages, the rank of the newest.
     """
     import numpy as np
-    import pyarrow as pa
 
     def repeats(names: tuple[str, ...]) -> np.ndarray[Any, Any]:
         """Whether the row after each has the same values."""
@@ -354,11 +355,11 @@ def vintages(table: Table, rows: pa.Table) -> tuple[pa.Table, pa.Table]:
 
     twice = repeats((*table.key, *table.rank))
     if twice.any():
-        rows = rows.filter(pa.array(~twice))
+        rows = rows.filter(arrays.from_numpy(~twice))
     more = repeats(table.key)
     newest = ~more & np.append(False, more[:-1])
     companion = rows.select([*table.key, *table.rank])
-    return rows, companion.filter(pa.array(newest)) if newest.any() else companion.slice(0, 0)
+    return rows, companion.filter(arrays.from_numpy(newest)) if newest.any() else companion.slice(0, 0)
 
 
 def _order(values: pa.ChunkedArray) -> np.ndarray[Any, Any]:
@@ -373,15 +374,13 @@ def _order(values: pa.ChunkedArray) -> np.ndarray[Any, Any]:
         array = array.chunk(0)
     if t.is_dictionary(array.type):
         rank = np.empty(len(array.dictionary), dtype=np.int64)
-        rank[pc.sort_indices(array.dictionary).to_numpy()] = np.arange(len(array.dictionary))
-        codes = array.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+        rank[arrays.to_numpy(pc.sort_indices(array.dictionary))] = np.arange(len(array.dictionary))
+        codes = arrays.to_numpy(array.indices, absent=-1)
         found: np.ndarray[Any, Any] = np.where(codes < 0, -1, rank[codes]) if len(rank) else codes
         return found
     whole = array.cast(pa.int32()) if t.is_date(array.type) else array
     whole = whole.cast(pa.int64())
-    if whole.null_count:
-        whole = whole.fill_null(_LOWEST)
-    return whole.to_numpy(zero_copy_only=False)  # type: ignore[no-any-return]
+    return arrays.to_numpy(whole, absent=_LOWEST)
 
 
 def _in_order(keys: list[np.ndarray[Any, Any]]) -> bool:

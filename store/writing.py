@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from store import packs
 from store.catalog import Catalog, Columns, Segment, Writer
+from store.catalog.hot import HotBatch, hot_batch
 from store.clock import from_micros, to_micros
 from store.errors import CommitConflict, NotFound, Overtaken, SchemaMismatch, StoreError
 from store.ids import commit_key
@@ -85,7 +86,7 @@ class _Ready:
     """What one commit will write, decided before the lock."""
 
     segments: list[Segment] = field(default_factory=list)
-    hot: list[tuple[str, Columns, int]] = field(default_factory=list)
+    hot: list[HotBatch] = field(default_factory=list)
     small_replaces: list[tuple[Table, Columns, int]] = field(default_factory=list)
     looked_up: dict[str, int] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
@@ -289,13 +290,13 @@ class Transaction:
 
     def _hot_inserts(self, ready: _Ready, table: Table, batches: list[_Batch]) -> int:
         if not table.rank:
-            ready.hot += [(table.name, one.as_columns(), one.rows) for one in batches]
+            ready.hot += [hot_batch(table.name, one.as_columns(), one.rows) for one in batches]
             return sum(one.rows for one in batches)
         columns, older = small_vintages(table, joined([one.as_columns() for one in batches]))
         rows = size(columns)
-        ready.hot.append((table.name, columns, rows))
+        ready.hot.append(hot_batch(table.name, columns, rows))
         if table.replaced is not None and size(older):
-            ready.hot.append((table.replaced, older, size(older)))
+            ready.hot.append(hot_batch(table.replaced, older, size(older)))
         return rows
 
     def _prepare_replaces(self, ready: _Ready, table: Table, pending: _Pending) -> None:
@@ -322,7 +323,7 @@ class Transaction:
 
             ready.segments += segments.write(self._folder, table, rows)
         elif rows.num_rows:
-            ready.hot.append((table.name, arrow_to_columns(rows), rows.num_rows))
+            ready.hot.append(hot_batch(table.name, arrow_to_columns(rows), rows.num_rows))
 
     def _write(self, table: Table, batches: list[_Batch]) -> list[Segment]:
         import pyarrow as pa
@@ -354,8 +355,8 @@ class Transaction:
                 return Commit(snapshot=writer.head, at=from_micros(at), written=ready.written)
             snapshot = writer.begin(at, self._note)
             written = dict(ready.written)
-            for name, columns, rows in ready.hot:
-                writer.add_hot(name, columns, rows)
+            for batch in ready.hot:
+                writer.add_batch(batch)
             for table, columns, rows in ready.small_replaces:
                 written[table.name] = written.get(table.name, 0) + replace_small(writer, table, columns, rows)
             for segment in ready.segments:

@@ -7,11 +7,12 @@ they are now: the damage may be in just that.
 from __future__ import annotations
 
 import sqlite3
+from bisect import bisect_left
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from store.catalog import sums
-from store.catalog.layout import PLACE_BITS, held_of, hot_table, quoted
+from store.catalog.layout import PLACE_BITS, held_of, hot_table
 from store.schema import DERIVED, STORED
 
 _MOST = 20
@@ -128,14 +129,21 @@ def _told(table: str, snapshot: int, rows: int, columns: Mapping[str, Sequence[A
     )
 
 
-def check_batch(connection: sqlite3.Connection, table: str, names: Sequence[str]) -> int | None:
-    """The commit of the first batch of a table's hot rows that is not what was written, None when all are."""
+def damaged_commit(
+    connection: sqlite3.Connection, table: str, places: Sequence[int], columns: Mapping[str, list[Any]]
+) -> int | None:
+    """The commit of the first batch of a table's hot rows that is not what was written, None when all are.
+
+    Args:
+        connection: of the reading that found the rows.
+        table: a stored name.
+        places: ``_n`` of all its hot rows, in order.
+        columns: beside them.
+    """
     if not sums.present(connection):
         return None
-    listed = ", ".join(map(quoted, names))
-    ask = f"SELECT {listed} FROM {hot_table(table)} WHERE _n >= ? AND _n < ? ORDER BY _n"
     for n, rows, digest in sums.batches(connection, table):
-        found = [list(one) for one in zip(*connection.execute(ask, (n, n + rows)), strict=True)]
-        if sums.batch_digest(dict(zip(names, found, strict=False))) != digest:
+        begin, end = bisect_left(places, n), bisect_left(places, n + rows)
+        if sums.batch_digest({name: values[begin:end] for name, values in columns.items()}) != digest:
             return int(n >> PLACE_BITS)
     return None

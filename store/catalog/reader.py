@@ -272,27 +272,25 @@ class Catalog:
             names = held_of(connection, table, every)
             if not names:
                 return head_of(connection), {name: [] for name in ("_v", *every)}
+            listed = "".join(f", {quoted(name)}" for name in names)
+            rows = connection.execute(f"SELECT _n{listed} FROM {hot_table(table)} ORDER BY _n").fetchall()
+            lists = [list(values) for values in zip(*rows, strict=True)] or [[] for _ in range(len(names) + 1)]
+            places, columns = lists[0], dict(zip(names, lists[1:], strict=True))
             from store.catalog import checking
 
             # What goes into a segment gets a hash of its own: damage must not come along.
-            wrong = checking.check_batch(connection, table, names)
+            wrong = checking.damaged_commit(connection, table, places, columns)
             if wrong is not None:
                 raise Damaged(
                     f"the hot rows of {table} in {self._path} that commit {wrong} brought are not what was written",
                     hint=RESTORE,
                 )
-            listed = "".join(f", {quoted(name)}" for name in names)
-            rows = connection.execute(
-                f"SELECT _n >> {PLACE_BITS}{listed} FROM {hot_table(table)} ORDER BY _n"
-            ).fetchall()
             head = head_of(connection)
-        lists = [list(values) for values in zip(*rows, strict=True)] or [[] for _ in range(len(names) + 1)]
-        columns = dict(zip(("_v", *names), lists, strict=True))
         columns |= {name: [None] * len(rows) for name in every if name not in columns}
         for name in names:
             if declared.column(name).kind == "double":  # type: ignore[union-attr]
                 columns[name] = [None if value is None else float(value) for value in columns[name]]
-        return head, columns
+        return head, {"_v": [place >> PLACE_BITS for place in places]} | columns
 
     def committed(self, key: bytes) -> tuple[bytes, int, str] | None:
         """(payload, snapshot, answer) of an earlier commit with this key."""

@@ -24,6 +24,7 @@ from store.errors import StoreError
 from store.schema import DERIVED, FILED, STORED, Table
 
 if TYPE_CHECKING:
+    from store.catalog.hot import HotBatch
     from store.packs import Pack
 
 
@@ -95,19 +96,25 @@ class Writer:
         self._insert("commits", (key, payload, self.head, answer))
 
     def add_hot(self, table: str, columns: Columns, rows: int) -> None:
-        """Insert hot rows of this commit."""
-        declared = STORED[table]
-        self._add_dynamic(declared, columns)
+        """Insert hot rows of this commit that only became known within it."""
+        from store.catalog.hot import hot_batch  # not before somebody writes: opening is measured
+
+        self.add_batch(hot_batch(table, columns, rows))
+
+    def add_batch(self, batch: HotBatch) -> None:
+        """Insert hot rows of this commit, made ready before."""
+        table, rows = batch.table, batch.rows
+        if batch.brought:
+            self._add_dynamic(STORED[table], batch.brought)
         at = self._place.get(table, 0)
         if at + rows > MAX_HOT_ROWS:
             raise StoreError(f"{at + rows} hot rows of {table} in one commit, {MAX_HOT_ROWS} is the most")
         self._place[table] = at + rows
         first = (self.head << PLACE_BITS) | at
-        statement, doubles = _insertion(table, tuple(columns))
-        held = columns | {name: _texts(columns[name]) for name in doubles}
-        self._connection.executemany(statement, zip(range(first, first + rows), *held.values(), strict=True))
+        numbered = zip(range(first, first + rows), *batch.values, strict=True)
+        self._connection.executemany(_insertion(table, batch.names), numbered)
         if rows:
-            self._batches.append((table, first, rows, self._sums.batch_digest(held)))
+            self._batches.append((table, first, rows, batch.digest))
         self._update_marks(
             table,
             "since = CASE WHEN hot = 0 THEN ? ELSE since END, hot = hot + ?, touched = ?",
@@ -250,15 +257,7 @@ class Writer:
 
 
 @lru_cache(maxsize=256)
-def _insertion(table: str, names: tuple[str, ...]) -> tuple[str, tuple[str, ...]]:
-    """The statement that inserts hot rows with these columns, and those of them that hold numbers with a fraction."""
+def _insertion(table: str, names: tuple[str, ...]) -> str:
+    """The statement that inserts hot rows with these columns."""
     listed = "".join(f", {quoted(name)}" for name in names)
-    marks = ", ?" * len(names)
-    kinds = {name: STORED[table].column(name) for name in names}
-    doubles = tuple(name for name, column in kinds.items() if column is not None and column.kind == "double")
-    return f"INSERT INTO {hot_table(table)} (_n{listed}) VALUES (?{marks})", doubles
-
-
-def _texts(values: list[Any]) -> list[str | None]:
-    # As text: SQLite's JSON writes reals with 15 digits, turns NaN into NULL and -0.0 into 0.0.
-    return [None if value is None else repr(value) for value in values]
+    return f"INSERT INTO {hot_table(table)} (_n{listed}) VALUES (?{', ?' * len(names)})"
