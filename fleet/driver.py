@@ -16,17 +16,17 @@ from functools import partial
 from pathlib import Path
 from shutil import rmtree
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar
 
 from fleet.config import FleetConfig
 from fleet.engines import Engine, Mark, never
 from fleet.engines.inline import Inline
-from fleet.engines.retrying import Patience, seen_through
+from fleet.engines.retrying import Parts, Patience, seen_through
 from fleet.interrupt import Interrupt
 from fleet.judging import Finished
 from fleet.keys import Keyring
 from fleet.outcome import Failed, Show
-from fleet.plan import Context, Item, Recipe
+from fleet.plan import Context, Group, Item, Recipe
 from fleet.population import Loaded, Member, Population, batches, load
 from fleet.recipes import recipe_of
 from fleet.scratch import scratch_folder
@@ -39,9 +39,13 @@ if TYPE_CHECKING:
     from store import Store
     from store.reading import Snapshot
 
-Work = Callable[[Context, Sequence[Item], Mark], Finished]
-Lost = Callable[[Context, Item, Failed], Finished]
+Lot = TypeVar("Lot", Item, Group)
+"""What an engine takes as one piece: an asset, or a group of them."""
+Work = Callable[[Context, Sequence[Lot], Mark], Finished]
+Lost = Callable[[Context, Lot, Failed], Finished]
 Planned = Callable[[Loaded], Callable[[Member], Item | None]]
+Batch = tuple[tuple[Member, ...], Callable[[Loaded], Iterable[Lot | None]]]
+"""Members whose rows are in memory together, and what makes lots of them; None where nothing is due."""
 
 
 @dataclass
@@ -91,12 +95,12 @@ class Driver:
 
     def run(
         self,
-        work: Work,
+        work: Work[Item],
         snapshot: Snapshot,
         people: Population,
         plan: Planned,
         recipes: Mapping[str, Recipe],
-        lost: Lost,
+        lost: Lost[Item],
         since: datetime | None = None,
         cut: Callable[[], bool] = never,
     ) -> Iterator[tuple[Sequence[Item], Finished]]:
@@ -110,14 +114,50 @@ class Driver:
             since: leave out actuals that are older.
             cut: once true, work that is not done is dropped; its items are never yielded.
         """
+
+        def made_of(batch: tuple[Member, ...]) -> Batch[Item]:
+            return batch, lambda loaded: map(plan(loaded), batch)
+
+        lots = map(made_of, batches(people.members))
+        yield from self._run(work, snapshot, people, lots, recipes, lost, Made(recipes), since, cut)
+
+    def run_groups(
+        self,
+        work: Work[Group],
+        snapshot: Snapshot,
+        people: Population,
+        lots: Iterable[Batch[Group]],
+        recipes: Mapping[str, Recipe],
+        lost: Lost[Group],
+    ) -> Iterator[tuple[Sequence[Group], Finished]]:
+        """Run groups as `run` does items; a group has the time of all its assets.
+
+        Args:
+            work: `judge_groups` or `fit_groups`.
+            people: whose settings the groups' items refer to.
+        """
+        yield from self._run(work, snapshot, people, lots, recipes, lost, Whole(), None, never)
+
+    def _run(
+        self,
+        work: Work[Lot],
+        snapshot: Snapshot,
+        people: Population,
+        lots: Iterable[Batch[Lot]],
+        recipes: Mapping[str, Recipe],
+        lost: Lost[Lot],
+        made: _Made[Lot],
+        since: datetime | None,
+        cut: Callable[[], bool],
+    ) -> Iterator[tuple[Sequence[Lot], Finished]]:
         engine = self._engine(recipes.values(), work)
         inline = isinstance(engine, Inline)
         with_covariates = any(recipe.sees_any for recipe in recipes.values())
-        for batch in batches(people.members):
+        for batch, lots_of in lots:
             with nullcontext() if inline else self._batch_folder() as home:
                 loaded = load(snapshot, self.config, batch, folder=home, with_covariates=with_covariates, since=since)
-                items = []
-                for item in map(plan(loaded), batch):
+                items: list[Lot] = []
+                for item in lots_of(loaded):
                     if item is not None:
                         items.append(item)
                         engine.start(len(items))  # while the others are planned
@@ -133,7 +173,7 @@ class Driver:
                     no_pickles=self._no_pickles(),
                 )
                 yield from self._worked(
-                    engine, partial(work, context), items, Made(recipes), partial(lost, context), cut
+                    engine, partial(work, context), recipes, items, made, partial(lost, context), cut
                 )
                 if cut():
                     self._drop(engine)
@@ -150,18 +190,21 @@ class Driver:
     def _worked(
         self,
         engine: Engine,
-        work: Callable[[Sequence[Item], Mark], Finished],
-        items: Sequence[Item],
-        made: Made,
-        lost: Callable[[Item, Failed], Finished],
+        work: Callable[[Sequence[Lot], Mark], Finished],
+        recipes: Mapping[str, Recipe],
+        items: Sequence[Lot],
+        made: _Made[Lot],
+        lost: Callable[[Lot, Failed], Finished],
         cut: Callable[[], bool],
-    ) -> Iterator[tuple[Sequence[Item], Finished]]:
+    ) -> Iterator[tuple[Sequence[Lot], Finished]]:
         """Chunks as they finish, each item once; what was lost on the way is in the failures of its chunk."""
         train = self.config.train
         patience = Patience(
-            timeout_s=train.timeout.total_seconds(), retries=train.retries, backoff_s=train.backoff.total_seconds()
+            timeout_s=train.timeout.total_seconds() * max(map(made.assets, items), default=1),
+            retries=train.retries,
+            backoff_s=train.backoff.total_seconds(),
         )
-        there = work if isinstance(engine, Inline) else partial(warmed, made.recipes, work)
+        there = work if isinstance(engine, Inline) else partial(warmed, recipes, work)
         for chunk, result, charges in seen_through(
             engine, there, items, made, patience, stop=self.interrupt.asked, cut=cut, here=work
         ):
@@ -173,8 +216,8 @@ class Driver:
                     failures += one.failures
                     yield (), dataclasses.replace(one, failures=())
             if charges:
-                given = {(i.asset.asset_id, name): n for i in chunk for n, name in enumerate(made.names(i))}
-                failures.sort(key=lambda failure: given[failure[:2]])
+                order = {key: n for lot in chunk for n, key in enumerate(made.keys(lot))}
+                failures.sort(key=lambda failure: order[failure[:2]])
                 finished = dataclasses.replace(finished, failures=tuple(failures))
             yield chunk, finished
 
@@ -183,7 +226,7 @@ class Driver:
             return "[fleet] trust_pickles = true admits that; a save() and load() of its own need no trust"
         return self.keyring.trouble()
 
-    def _engine(self, recipes: Iterable[Recipe], work: Work) -> Engine:
+    def _engine(self, recipes: Iterable[Recipe], work: Work[Any]) -> Engine:
         heavy = [recipe.forecaster for recipe in recipes if not recipe.light]
         wanted = self.workers or self.config.train.workers
         if not heavy or wanted == 1:
@@ -207,6 +250,18 @@ class Driver:
         home.mkdir()
         yield home
         rmtree(home, ignore_errors=True)
+
+
+class _Made(Parts[Lot], Protocol[Lot]):
+    """How lots are made of parts, for the driver."""
+
+    def keys(self, lot: Lot) -> Sequence[tuple[str, str]]:
+        """The asset and recipe of each part."""
+        ...
+
+    def assets(self, lot: Lot) -> int:
+        """How many one part is about."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -237,6 +292,35 @@ class Made:
     def safe(self, item: Item) -> bool:
         """Whether this process may do it."""
         return all(self.recipes[name].light for name in self.names(item))
+
+    def keys(self, item: Item) -> list[tuple[str, str]]:
+        """See `_Made`, as the next one."""
+        return [(item.asset.asset_id, name) for name in self.names(item)]
+
+    def assets(self, item: Item) -> int:
+        return 1
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A group is one part: it is lost whole, or not at all."""
+
+    def count(self, group: Group) -> int:
+        """See `fleet.engines.retrying.Parts`, as the next ones."""
+        return 1
+
+    def only(self, group: Group, places: Sequence[int]) -> Group:
+        return group
+
+    def safe(self, group: Group) -> bool:
+        return False
+
+    def keys(self, group: Group) -> list[tuple[str, str]]:
+        """See `_Made`, as the next one."""
+        return [(item.asset.asset_id, group.recipe) for item in group.wanted]
+
+    def assets(self, group: Group) -> int:
+        return len(group.items)
 
 
 def cores() -> int:

@@ -9,13 +9,15 @@ never by the model.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar, Protocol, runtime_checkable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
 
-from fleet.errors import NoData, TooShort
+from fleet.errors import ConfigInvalid, NoData, TooShort
+from fleet.outcome import Failed
 from fleet.task import FloatArray, Task
 
 
@@ -34,6 +36,33 @@ class Fitted(Protocol):
 
     def predict(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> pd.DataFrame:
         """One row per target; columns ``mean`` and, where the model has them, ``qXX``."""
+        ...
+
+
+class Question(NamedTuple):
+    """What `fit` and `predict` are given for one asset."""
+
+    y: pd.Series[float]
+    X: pd.DataFrame | None
+    task: Task
+
+
+@runtime_checkable
+class Many(Protocol):
+    """A forecaster that takes many assets at once. An asset that fails has its failure in its place.
+
+    Its ``scope`` says how. "many", and where there is none: each asset gets a model of its own, the same as one by one.
+    "global": all get one and the same. "asset": one by one, these methods are not called.
+    """
+
+    def fit_many(self, questions: Sequence[Question]) -> Sequence[Fitted | Failed | Exception]:
+        """The models of these histories, in their order."""
+        ...
+
+    def predict_many(
+        self, fitted: Sequence[Fitted], questions: Sequence[Question]
+    ) -> Sequence[pd.DataFrame | Failed | Exception]:
+        """What `predict` of each model says to its question, in their order."""
         ...
 
 
@@ -83,6 +112,36 @@ class Adapter(Forecaster, Protocol):
     def import_library(self) -> None:
         """Import what ``fit`` needs; AdapterMissing, with the line to type, when that fails."""
         ...
+
+
+def scope_of(model: object) -> str:
+    """How a model takes assets: one by one (``asset``), ``many`` at once, or all in one (``global``).
+
+    >>> scope_of(object())
+    'asset'
+    """
+    return str(getattr(model, "scope", "many")) if isinstance(model, Many) else "asset"
+
+
+LATER = {"hashed": "where it is not the default"}
+"""Metadata of an option that came later than recipes of its adapter: left at its default it changes no hash."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoped:
+    """The options of an adapter that can fit one model to many assets.
+
+    Args:
+        scope: "asset" gives each a model of its own, "global" one to all assets of a group.
+        group: fact of the register whose values tell the groups apart, such as region; by default all are in one.
+    """
+
+    scope: Literal["asset", "global"] = field(default="asset", metadata=LATER)
+    group: str | None = field(default=None, metadata=LATER)
+
+    def __post_init__(self) -> None:
+        if self.group is not None and self.scope != "global":
+            raise ConfigInvalid(f'group = "{self.group}" is of a model for many assets, which takes scope = "global"')
 
 
 def readings(y: pd.Series[float], *, at_least: int = 1) -> FloatArray:

@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 
 from fleet import artefacts, calendar, checks, rows
 from fleet.engines import Mark
 from fleet.errors import NoData
-from fleet.frames import History
+from fleet.forecaster import Fitted, Question
 from fleet.judging import Finished, ended, run_row, with_vintages
-from fleet.outcome import Failed, attempt_part
+from fleet.outcome import Failed, attempt, attempt_part
 from fleet.own import restored
 from fleet.plan import Context, Item, Link, Recipe
 from fleet.rows import Block
+from fleet.together import LEAST, predicted_many
 from store.clock import from_micros
 from store.packs import Place
+
+KEPT = 4
+"""Models of groups that a process holds, for the assets that are yet to come."""
+_LOADED: dict[tuple[str | bytes, str, str], Fitted] = {}
 
 
 def issue_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
@@ -28,38 +35,105 @@ def issue_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished
     runs: list[dict[str, Any]] = []
     failures: list[tuple[str, str, Failed]] = []
     seconds: dict[str, float] = {}
+    ready = _told_at_once(context, items)
     for place, item in enumerate(items):
         started = time.perf_counter()
-        history = context.history(item.asset, context.settings[item.settings])
+        told = ready.get(place, _Told())
         for part, link in enumerate(item.chain):
             mark(place, part)
-            issued = attempt_part(_issued, context, item, link, history)
+            issued = attempt_part(_issued, context, item, link, _Told() if part else told)
             if not isinstance(issued, Failed):
                 blocks.append(issued)
                 runs += _lineage(context, item, link, issued, time.perf_counter() - started)
                 break
             failures.append((item.asset.asset_id, link.recipe, issued))
-        seconds[item.asset.asset_id] = time.perf_counter() - started
+        seconds[item.asset.asset_id] = time.perf_counter() - started + told.seconds
     tables = {"forecasts": rows.forecasts(blocks)} if blocks else {}
     if runs:
         tables["runs"] = pa.Table.from_pylist(runs)
     return Finished(tables=tables, failures=tuple(failures), seconds=seconds)
 
 
-def _issued(context: Context, item: Item, link: Link, history: History) -> Block:
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a call of `predict_many` left of an asset's first link: question and forecast, or why there is none."""
+
+    question: Question | None = None
+    forecast: pd.DataFrame | Failed | None = None
+    seconds: float = 0.0
+
+
+def _told_at_once(context: Context, items: Sequence[Item]) -> dict[int, _Told]:
+    """By place what the champions say whose models take many at once; the others of a chunk are asked one by one."""
+    found: dict[int, _Told] = {}
+    places: dict[str, list[int]] = {}
+    for place, item in enumerate(items):
+        if item.chain and item.chain[0].blob is not None and context.recipes[item.chain[0].recipe].many is not None:
+            places.setdefault(item.chain[0].recipe, []).append(place)
+    for name, mine in places.items():
+        if len(mine) < LEAST:
+            continue
+        started, recipe = time.perf_counter(), context.recipes[name]
+        asked = {place: attempt(_question, context, items[place], recipe) for place in mine}
+        models = {place: attempt(_model, recipe, items[place].chain[0]) for place in mine}
+        questions: list[Question] = []
+        fitted: list[Fitted] = []
+        whose: list[int] = []
+        for place in mine:
+            question, model = asked[place], models[place]
+            if not isinstance(question, Failed) and not isinstance(model, Failed):
+                questions.append(question)
+                fitted.append(model)
+                whose.append(place)
+        done = attempt(predicted_many, recipe, fitted, questions) if len(questions) >= LEAST else None
+        share = (time.perf_counter() - started) / len(mine)
+        for place, question, frame in zip(whose, questions, done, strict=True) if isinstance(done, list) else ():
+            # What may come through a moment later is tried again by itself, and then the engine hears of it.
+            if not (isinstance(frame, Failed) and frame.passing):
+                found[place] = _Told(question, frame, share)
+    return found
+
+
+def _question(context: Context, item: Item, recipe: Recipe) -> Question:
+    assert item.issue is not None
+    history = context.history(item.asset, context.settings[item.settings])
+    question = context.question(item, recipe, history, item.issue)
+    if not len(question.y):
+        raise NoData(f"no reading of {item.asset.asset_id} is known in the window before the issue")
+    return question
+
+
+def _model(recipe: Recipe, link: Link) -> Fitted:
+    """The fitted model of a link; those that share a blob are loaded once in a while."""
+    assert link.blob is not None
+    key = (link.blob.sha256 if isinstance(link.blob, Place) else link.blob, link.codec, recipe.recipe_hash)
+    if recipe.together and key in _LOADED:
+        return _LOADED[key]
+    fitted = restored(recipe.forecaster, link.codec, _payload(link.blob, link.codec, recipe))
+    if recipe.together:
+        while len(_LOADED) >= KEPT:
+            _LOADED.pop(next(iter(_LOADED)))
+        _LOADED[key] = fitted
+    return fitted
+
+
+def _issued(context: Context, item: Item, link: Link, told: _Told) -> Block | Failed:
+    if isinstance(told.forecast, Failed):
+        return told.forecast
     settings = context.settings[item.settings]
     recipe = context.recipes[link.recipe]
     assert item.issue is not None
-    target = settings.target(item.issue, history.anchor)
-    y, X = context.inputs(item.asset, recipe, settings, history, item.issue, target)
-    if link.blob is not None and not len(y):
-        raise NoData(f"no reading of {item.asset.asset_id} is known in the window before the issue")
-    task = settings.task(target, item.asset.static)
-    if link.blob is None:
-        fitted = recipe.forecaster.fit(y, X, task)
+    if told.forecast is not None and told.question is not None:
+        task, frame = told.question.task, told.forecast
+    elif link.blob is None:
+        history = context.history(item.asset, settings)
+        question = context.question(item, recipe, history, item.issue)
+        task, frame = question.task, recipe.forecaster.fit(*question).predict(*question)
     else:
-        fitted = restored(recipe.forecaster, link.codec, _payload(link.blob, link.codec, recipe))
-    checked = checks.check_output(fitted.predict(y, X, task), task)
+        question = _question(context, item, recipe)
+        task, frame = question.task, _model(recipe, link).predict(*question)
+    target = task.target
+    checked = checks.check_output(frame, task)
     flags = set(checked.quality) | ({"fallback"} if link.role == "fallback" else set())
     return Block(
         asset_id=item.asset.asset_id,

@@ -1,4 +1,4 @@
-"""Judging one recipe on one asset's past: fit before the first origin, forecast at each, beside what happened.
+"""Judging recipes on the past of assets: fit before the first origin, forecast at each, beside what happened.
 
 Runs in a worker and touches no store. What it returns are the finished rows of a chunk, so that the driver only
 commits.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -18,18 +18,17 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fleet import calendar, cells, checks, rows
+from fleet import calendar, cells, checks, rounds, rows
 from fleet.engines import Mark
-from fleet.errors import NoData, TooShort
-from fleet.forecaster import Fitted
 from fleet.frames import History
 from fleet.metrics import evaluate, parse
 from fleet.origins import origins, timetable_origins
-from fleet.outcome import Failed, attempt_part
-from fleet.own import check_keepable
-from fleet.plan import Context, Item, Recipe, Settings
+from fleet.outcome import Failed, attempt, attempt_part
+from fleet.plan import Context, Group, Item, Recipe, Settings
+from fleet.rounds import Course, Past
 from fleet.rows import Block
 from fleet.task import FloatArray, IntArray
+from fleet.together import LEAST
 from store.ids import new_id
 
 RUN_METRICS = ("mae", "rmse", "wape", "bias")
@@ -47,42 +46,108 @@ class Finished:
 
 def judge_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished:
     """Backtest every item's recipes; a recipe that fails on an asset costs that asset and recipe only."""
-    blocks: list[Block] = []
-    runs: list[dict[str, Any]] = []
-    scales: list[dict[str, Any]] = []
-    failures: list[tuple[str, str, Failed]] = []
-    seconds: dict[str, float] = {}
+    found = _Rows(context)
+    ready = _judged_at_once(context, items)
     for place, item in enumerate(items):
         started = time.perf_counter()
-        settings = context.settings[item.settings]
-        history = context.history(item.asset, settings)
-        issues = issues_of(history.last_reading_end, settings)
-        if len(issues):
-            scales += scale_rows(item.asset.asset_id, settings, history, issues[0])
+        course = _course(context, item)
+        found.scale(course)
         for part, (name, fingerprint) in enumerate(zip(item.recipes, item.fingerprints, strict=True)):
             mark(place, part)
             run = run_row(context, item, context.recipes[name], "backtest", fingerprint)
             clock = time.perf_counter()
-            done = attempt_part(_judged, context, item, context.recipes[name], history, issues, run["run_id"])
-            if isinstance(done, Failed):
-                failures.append((item.asset.asset_id, name, done))
-                run |= {"status": "failed", "error_code": done.code, "error": done.error}
-            else:
-                blocks.append(done[0])
-                run = with_vintages(run | done[1], done[2])
-            runs.append(ended(run, time.perf_counter() - clock))
-        seconds[item.asset.asset_id] = time.perf_counter() - started
-    tables = {"runs": pa.Table.from_pylist(runs)}
-    if scales:
-        tables["scales"] = pa.Table.from_pylist(scales)
-    if blocks:
-        tables["forecasts"] = rows.forecasts(blocks)
-        levels = tuple(sorted({level for block in blocks for level in block.quantiles}))
-        tables["scores"] = cells.score_cells(rows.judged(blocks, tables["forecasts"]), levels=levels)
-        tables["metrics"] = _metric_rows(
-            context, tables["scores"], {b.recipe: context.recipes[b.recipe] for b in blocks}
-        )
-    return Finished(tables=tables, failures=tuple(failures), seconds=seconds)
+            past, before = ready.get((place, name), (None, 0.0))
+            done = attempt_part(_judged, context, course, context.recipes[name], run["run_id"], past)
+            found.add(run, name, done, time.perf_counter() - clock + before)
+        found.seconds[item.asset.asset_id] = time.perf_counter() - started
+    return found.finished()
+
+
+def judge_groups(context: Context, groups: Sequence[Group], mark: Mark) -> Finished:
+    """Backtest a recipe on groups of assets that it learns from together; an asset that fails alone costs itself."""
+    found = _Rows(context)
+    for place, group in enumerate(groups):
+        mark(place, 0)
+        started = time.perf_counter()
+        recipe, name = context.recipes[group.recipe], group.recipe
+        runs = [run_row(context, item, recipe, "backtest", item.fingerprints[0]) for item in group.wanted]
+        courses = [_course(context, item) for item in group.items]
+        pasts = attempt_part(rounds.Together(context, recipe, courses).pasts)
+        if isinstance(pasts, Failed):
+            pasts = [pasts] * len(courses)
+        wanted = [(course, past) for course, past in zip(courses, pasts, strict=True) if course.wanted]
+        share = (time.perf_counter() - started) / max(1, len(wanted))
+        for run, (course, past) in zip(runs, wanted, strict=True):
+            found.scale(course)
+            found.add(run, name, attempt(_judged, context, course, recipe, run["run_id"], past), share)
+            found.seconds[run["asset_id"]] = share
+    return found.finished()
+
+
+def _course(context: Context, item: Item) -> Course:
+    settings = context.settings[item.settings]
+    history = context.history(item.asset, settings)
+    issues = issues_of(history.last_reading_end, settings)
+    return Course(item=item, history=history, issues=issues, wanted=bool(item.recipes))
+
+
+def _judged_at_once(context: Context, items: Sequence[Item]) -> dict[tuple[int, str], tuple[Past | Failed, float]]:
+    """By place and recipe what vectorised models say of a chunk's past, and its seconds; others are judged singly."""
+    found: dict[tuple[int, str], tuple[Past | Failed, float]] = {}
+    for name in dict.fromkeys(name for item in items for name in item.recipes):
+        places = [place for place, item in enumerate(items) if name in item.recipes]
+        if context.recipes[name].many is None or len(places) < LEAST:
+            continue
+        started = time.perf_counter()
+        courses = [_course(context, items[place]) for place in places]
+        pasts = attempt(rounds.Together(context, context.recipes[name], courses).pasts)
+        share = (time.perf_counter() - started) / len(places)
+        for place, past in zip(places, pasts, strict=True) if isinstance(pasts, list) else ():
+            # What may come through a moment later is tried again by itself, and then the engine hears of it.
+            if not (isinstance(past, Failed) and past.passing):
+                found[place, name] = past, share
+    return found
+
+
+@dataclass(slots=True)
+class _Rows:
+    """The rows of a chunk as they come."""
+
+    context: Context
+    blocks: list[Block] = field(default_factory=list)
+    runs: list[dict[str, Any]] = field(default_factory=list)
+    scales: list[dict[str, Any]] = field(default_factory=list)
+    failures: list[tuple[str, str, Failed]] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def scale(self, course: Course) -> None:
+        """What the scores of an asset are divided by, as of its first origin."""
+        if len(course.issues):
+            settings = self.context.settings[course.item.settings]
+            self.scales += scale_rows(course.item.asset.asset_id, settings, course.history, course.issues[0])
+
+    def add(self, run: dict[str, Any], name: str, done: _Judged | Failed, seconds: float) -> None:
+        """A run that has ended."""
+        if isinstance(done, Failed):
+            self.failures.append((run["asset_id"], name, done))
+            run |= {"status": "failed", "error_code": done.code, "error": done.error}
+        else:
+            self.blocks.append(done[0])
+            run = with_vintages(run | done[1], done[2])
+        self.runs.append(ended(run, seconds))
+
+    def finished(self) -> Finished:
+        """All of it, the forecasts scored."""
+        tables = {"runs": pa.Table.from_pylist(self.runs)}
+        if self.scales:
+            tables["scales"] = pa.Table.from_pylist(self.scales)
+        if self.blocks:
+            tables["forecasts"] = rows.forecasts(self.blocks)
+            levels = tuple(sorted({level for block in self.blocks for level in block.quantiles}))
+            tables["scores"] = cells.score_cells(rows.judged(self.blocks, tables["forecasts"]), levels=levels)
+            named = {b.recipe: self.context.recipes[b.recipe] for b in self.blocks}
+            tables["metrics"] = _metric_rows(self.context, tables["scores"], named)
+        return Finished(tables=tables, failures=tuple(self.failures), seconds=self.seconds)
 
 
 def _metric_rows(context: Context, scores: pa.Table, recipes: Mapping[str, Recipe]) -> pa.Table:
@@ -135,32 +200,20 @@ def issues_of(end: int | None, settings: Settings) -> tuple[int, ...]:
     return tuple(calendar.micros(found).tolist())
 
 
+_Judged = tuple[Block, dict[str, Any], dict[str, str]]
+"""The forecasts of all origins, what the run's row says of the fit, and the vintages that the last origin saw."""
+
+
 def _judged(
-    context: Context, item: Item, recipe: Recipe, history: History, issues: Sequence[int], run_id: str
-) -> tuple[Block, dict[str, Any], dict[str, str]]:
-    """The forecasts of all origins, what the run's row says of the fit, and the vintages that the last origin saw."""
-    if not len(issues) or not np.isfinite(history.values).any():
-        raise NoData(f"{item.asset.asset_id} has no reading to judge on")
-    settings = context.settings[item.settings]
-    fitted: Fitted | None = None
-    trained: dict[str, Any] = {}
-    checked: list[checks.Checked] = []
-    targets: list[pd.DatetimeIndex] = []
-    for issue in issues:
-        target = settings.target(issue, history.anchor)
-        y, X = context.inputs(item.asset, recipe, settings, history, issue, target)
-        if not len(y):
-            raise TooShort(f"nothing is known at the origin {target[0]:%Y-%m-%dT%H:%MZ}, the history is too short")
-        task = settings.task(target, item.asset.static)
-        if fitted is None or (settings.judgement and settings.judgement.refit):
-            fitted = recipe.forecaster.fit(y, X, task)
-            if not trained:
-                check_keepable(recipe.forecaster, fitted, y, context.no_pickles)
-            trained = trained or {"train_start": y.index[0], "train_end": y.index[-1]}
-        checked.append(checks.check_output(fitted.predict(y, X, task), task))
-        targets.append(target)
-    block = _block(item, recipe, settings, history, issues, targets, checked, run_id)
-    return block, trained, context.vintages(item.asset, recipe, issues[-1], targets[-1])
+    context: Context, course: Course, recipe: Recipe, run_id: str, past: Past | Failed | None
+) -> _Judged | Failed:
+    """An asset's past as rows; None has the model asked now."""
+    if isinstance(past, Failed):
+        return past
+    past = past or rounds.alone(context, recipe, course)
+    settings, asset = context.settings[course.item.settings], course.item.asset
+    block = _block(course.item, recipe, settings, course.history, course.issues, past.targets, past.checked, run_id)
+    return block, past.trained, context.vintages(asset, recipe, course.issues[-1], past.targets[-1])
 
 
 def _block(
@@ -280,14 +333,12 @@ def ended(run: dict[str, Any], seconds: float) -> dict[str, Any]:
     return run | {"ended_at": run["started_at"] + timedelta(seconds=seconds), "duration_s": seconds}
 
 
-def lost(kind: str, context: Context, item: Item, failed: Failed) -> Finished:
-    """The rows of an item whose worker died: a failed run for each of its recipes."""
-    runs = []
-    for name, fingerprint in zip(item.recipes, item.fingerprints, strict=True):
-        run = run_row(context, item, context.recipes[name], kind, fingerprint)
-        runs.append(ended(run | {"status": "failed", "error_code": failed.code, "error": failed.error}, 0.0))
-    return Finished(
-        tables={"runs": pa.Table.from_pylist(runs)},
-        failures=tuple((item.asset.asset_id, name, failed) for name in item.recipes),
-        seconds={},
-    )
+def lost(kind: str, context: Context, lot: Item | Group, failed: Failed) -> Finished:
+    """The rows of an item or group whose worker died: a failed run for each of its recipes."""
+    runs, failures = [], []
+    for item in lot.wanted if isinstance(lot, Group) else (lot,):
+        for name, fingerprint in zip(item.recipes, item.fingerprints, strict=True):
+            run = run_row(context, item, context.recipes[name], kind, fingerprint)
+            runs.append(ended(run | {"status": "failed", "error_code": failed.code, "error": failed.error}, 0.0))
+            failures.append((item.asset.asset_id, name, failed))
+    return Finished(tables={"runs": pa.Table.from_pylist(runs)}, failures=tuple(failures), seconds={})

@@ -8,7 +8,7 @@ after it. What is stored of a fitted model is the model alone; its code is store
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -18,7 +18,8 @@ import pandas as pd
 
 from fleet import artefacts, libraries, pickles, registry
 from fleet.errors import AdapterMissing, BadOutput, ConfigInvalid, Unsaveable, Untrusted
-from fleet.forecaster import Adapter, Fitted, Forecaster
+from fleet.forecaster import Adapter, Fitted, Forecaster, Many, Question, scope_of
+from fleet.outcome import Failed, attempt
 from fleet.packages import Package
 from fleet.task import Task
 from store.errors import Damaged
@@ -176,6 +177,7 @@ class Own:
         source: what makes it.
         library, codec, uses_covariates: those of the model.
         calendar: the model's, where it is an adapter that has one.
+        scope, group: how it takes many assets, as in `fleet.forecaster`.
     """
 
     source: Packaged | Given
@@ -183,6 +185,8 @@ class Own:
     codec: str
     uses_covariates: bool
     calendar: tuple[str, ...] = ()
+    scope: str = "asset"
+    group: str | None = None
 
     revision: ClassVar[int] = 0
     light: ClassVar[bool] = False
@@ -196,6 +200,36 @@ class Own:
         model, before, _ = self.parts
         seen, covariates = _seen(before, y, X, task)
         return self.dressed(model.fit(seen, covariates, task), learnt_from=seen)
+
+    def fit_many(self, questions: Sequence[Question]) -> list[Fitted | Failed | Exception]:
+        model, before, _ = self.parts
+        seen = [attempt(_question, before, question) for question in questions]
+        shown = {place: question for place, question in enumerate(seen) if not isinstance(question, Failed)}
+        made = dict(zip(shown, cast(Many, model).fit_many([*shown.values()]), strict=True))
+        clothed: dict[int, Fitted] = {}  # assets that share a model share it in its clothes
+        found: list[Fitted | Failed | Exception] = []
+        for place, question in enumerate(seen):
+            fitted = question if isinstance(question, Failed) else made[place]
+            if not isinstance(fitted, Failed | Exception):
+                fitted = clothed.setdefault(id(fitted), self.dressed(fitted, learnt_from=shown[place].y))
+            found.append(fitted)
+        return found
+
+    def predict_many(
+        self, fitted: Sequence[Fitted], questions: Sequence[Question]
+    ) -> list[pd.DataFrame | Failed | Exception]:
+        model, before, after = self.parts
+        seen = [attempt(_question, before, question) for question in questions]
+        shown = {place: question for place, question in enumerate(seen) if not isinstance(question, Failed)}
+        bare = [undressed(self, fitted[place])[1] for place in shown]
+        told = dict(zip(shown, cast(Many, model).predict_many(bare, [*shown.values()]), strict=True))
+        found: list[pd.DataFrame | Failed | Exception] = []
+        for place, question in enumerate(seen):
+            frame = question if isinstance(question, Failed) else told[place]
+            if not isinstance(frame, Failed | Exception):
+                frame = attempt(_after, after, frame, questions[place].task)
+            found.append(frame)
+        return found
 
     def dressed(self, fitted: Fitted, learnt_from: pd.Series[float] | None = None) -> Fitted:
         """A fitted model with the functions around it."""
@@ -231,6 +265,8 @@ def own(source: Packaged | Given) -> Own:
         codec=codec_of(model),
         uses_covariates=bool(getattr(model, "uses_covariates", True)),
         calendar=tuple(getattr(model, "calendar", None) or ()) if registry.adapter_of(model) else (),
+        scope=scope_of(model),
+        group=getattr(model, "group", None),
     )
 
 
@@ -256,12 +292,22 @@ class Dressed:
     def predict(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> pd.DataFrame:
         seen, covariates = _seen(self.before, y, X, task)
         frame = self.fitted.predict(seen, covariates, task)
-        if self.after is None or not isinstance(frame, pd.DataFrame):
-            return frame
-        made = self.after(frame, task)
-        if not isinstance(made, pd.DataFrame):
-            raise BadOutput(f"after: {_name(self.after)} returned {type(made).__name__}, not the forecast")
-        return made
+        return _after(self.after, frame, task)
+
+
+def _after(after: After | None, frame: pd.DataFrame, task: Task) -> pd.DataFrame:
+    """The forecast after `after`."""
+    if after is None or not isinstance(frame, pd.DataFrame):
+        return frame
+    made = after(frame, task)
+    if not isinstance(made, pd.DataFrame):
+        raise BadOutput(f"after: {_name(after)} returned {type(made).__name__}, not the forecast")
+    return made
+
+
+def _question(before: Before | None, question: Question) -> Question:
+    y, X, task = question
+    return Question(*_seen(before, y, X, task), task)
 
 
 def _seen(before: Before | None, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> Shown:

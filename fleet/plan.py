@@ -9,7 +9,7 @@ from functools import lru_cache
 import pandas as pd
 
 from fleet import calendar
-from fleet.forecaster import Forecaster
+from fleet.forecaster import Forecaster, Many, Question, scope_of
 from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame, shown
 from fleet.gate import Gate
 from fleet.task import IntArray, Task
@@ -48,6 +48,16 @@ class Recipe:
     def light(self) -> bool:
         """Pure NumPy: can neither hang nor crash, so it may run in the driver's process."""
         return bool(getattr(self.forecaster, "light", False))
+
+    @property
+    def many(self) -> Many | None:
+        """The forecaster, where it takes many assets at once."""
+        return self.forecaster if scope_of(self.forecaster) != "asset" and isinstance(self.forecaster, Many) else None
+
+    @property
+    def together(self) -> bool:
+        """Whether one model is fitted to a group of assets, and a fit is therefore of the group."""
+        return scope_of(self.forecaster) == "global"
 
     @property
     def learns(self) -> bool:
@@ -226,6 +236,13 @@ class Context:
         own = settings.own_issues(index, target, issue) if any(c.vintages for c in seen) else None
         return y, covariate_frame(self.covariates, seen, index, issue, own)
 
+    def question(self, item: Item, recipe: Recipe, history: History, issue: int) -> Question:
+        """What a recipe is given for an item at an issue time (UTC microseconds)."""
+        settings = self.settings[item.settings]
+        target = settings.target(issue, history.anchor)
+        y, X = self.inputs(item.asset, recipe, settings, history, issue, target)
+        return Question(y, X, settings.task(target, item.asset.static))
+
     def vintages(self, asset: AssetRows, recipe: Recipe, issue: int, target: pd.DatetimeIndex) -> dict[str, str]:
         """By name, when the newest value became known that an issue is shown of the covariates with vintages."""
         found: dict[str, int] = {}
@@ -275,3 +292,20 @@ class Item:
     fingerprints: tuple[str, ...]
     issue: int | None = None
     chain: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """The assets that one model of a recipe is fitted to.
+
+    Args:
+        items: all that it learns from; those with the recipe among theirs are what it is fitted for.
+    """
+
+    recipe: str
+    items: tuple[Item, ...]
+
+    @property
+    def wanted(self) -> tuple[Item, ...]:
+        """What it is fitted for."""
+        return tuple(item for item in self.items if item.recipes)

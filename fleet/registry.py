@@ -153,7 +153,8 @@ def recipe_hash(
     kind = named(adapter, package)
     forecaster = build(adapter, options, package)
     if not isinstance(forecaster, Function) and dataclasses.is_dataclass(forecaster):
-        options = {f.name: getattr(forecaster, f.name) for f in dataclasses.fields(forecaster)}
+        told = {f: getattr(forecaster, f.name) for f in dataclasses.fields(forecaster)}
+        options = {f.name: value for f, value in told.items() if "hashed" not in f.metadata or value != f.default}
     identity = {"adapter": place_of(adapter), "code": _code_of(adapter, kind, package), "options": options}
     for key, step in (("before", before), ("after", after)):
         if step is not None:

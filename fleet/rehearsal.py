@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal
 
-from fleet.backtest import Due, candidates, unjudged
+from fleet.backtest import Due, candidates, judged_circles, judged_marks, unjudged
 from fleet.champions import standings
 from fleet.driver import Driver
 from fleet.due import issue_times
@@ -19,7 +19,7 @@ from fleet.inference import already_issued
 from fleet.outcome import Failed, Planned, Report
 from fleet.plan import Recipe
 from fleet.population import Loaded, Population, batches, load
-from fleet.training import Plan, fit_all, planned, unfitted
+from fleet.training import Plan, fit_all, fitted_circles, planned, trained_marks, unfitted
 
 if TYPE_CHECKING:
     from store.reading import Snapshot
@@ -42,6 +42,9 @@ def rehearse_backtest(
         for asset_id, names in _due(driver, snapshot, people, mine, of_batch):
             work.update((people.product, "judge", name) for name in names)
             busy.update([asset_id] if names else ())
+        for asset_id, name in _groups_judged(driver, snapshot, people, mine, force=force):
+            work.update([(people.product, "judge", name)])
+            busy.add(asset_id)
     return _report(driver, products, work, busy)
 
 
@@ -75,6 +78,9 @@ def _trained(
         for asset_id, names in _due(driver, snapshot, people, recipes, of_batch):
             work.update((people.product, "judge", name) for name in names)
             unknown.update([asset_id] if names else ())
+        for asset_id, name in _groups_judged(driver, snapshot, people, recipes, force=force):
+            work.update([(people.product, "judge", name)])
+            unknown.add(asset_id)
         plans = planned(driver, snapshot, people, recipes, {})
     else:
         plans = {member.asset_id: fit_all(member, recipes) for member in people.members}
@@ -94,7 +100,20 @@ def _trained(
     for asset_id, names in _due(driver, snapshot, people, wanted, of_batch):
         work.update((people.product, "fit", name) for name in names)
         busy.update([asset_id] if names else ())
+    known = trained_marks(snapshot, people, openable=openable, force=force)
+    for asset_id, name in fitted_circles(driver, snapshot, people, wanted, plans).rehearsed(driver, snapshot, known):
+        work.update([(people.product, "fit", name)])
+        busy.add(asset_id)
     return busy
+
+
+def _groups_judged(
+    driver: Driver, snapshot: Snapshot, people: Population, recipes: Mapping[str, Recipe], *, force: bool
+) -> Iterator[tuple[str, str]]:
+    """The assets and the global recipes that would be judged on them."""
+    known = judged_marks(snapshot, force=force)
+    circles = judged_circles(driver, snapshot, people, recipes)
+    yield from circles.rehearsed(driver, snapshot, known)
 
 
 def rehearse_forecast(

@@ -7,7 +7,7 @@ asked, because a model that never saw a missing value would make something up fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Self
@@ -176,16 +176,23 @@ class Lessons:
 
 
 def lessons(
-    y: pd.Series[float], X: pd.DataFrame | None, task: Task, wanted: features.Features, *, gaps: bool
+    y: pd.Series[float],
+    X: pd.DataFrame | None,
+    task: Task,
+    wanted: features.Features,
+    *,
+    gaps: bool,
+    farthest: int | None = None,
 ) -> Lessons:
     """The training table of a history.
 
     Args:
         wanted: features as the recipe writes them; lags are moved back to what every step of the horizon knows.
         gaps: whether the model takes NaN; otherwise rows with one are left out.
+        farthest: steps from the last known step to the end of the target, where those of another history count.
     """
     readings(y)
-    farthest = int(steps_after(y.index[-1], task)[-1])
+    farthest = farthest_of(y, task) if farthest is None else farthest
     moved = tuple(dict.fromkeys(features.known_lag(lag, farthest, task.freq) for lag in wanted.lags))
     longest = max([farthest, *moved])
     columns = Columns(
@@ -210,6 +217,20 @@ def lessons(
     lacking = missing.sum(axis=0).tolist()
     whole = tuple(name for name, count in zip(found, lacking, strict=True) if not count)
     return Lessons(columns=replace(columns, whole=whole), table=table, values=values[learnt])
+
+
+def farthest_of(y: pd.Series[float], task: Task) -> int:
+    """Steps from the last known step to the end of the target."""
+    return int(steps_after(y.index[-1], task)[-1])
+
+
+def joined(parts: Sequence[Lessons]) -> Lessons:
+    """The lessons of several histories, one after the other; their tables have the same columns."""
+    whole = set(parts[0].columns.whole).intersection(*(part.columns.whole for part in parts))
+    columns = replace(parts[0].columns, whole=tuple(name for name in parts[0].columns.whole if name in whole))
+    table = np.empty((sum(map(len, (part.table for part in parts))), parts[0].table.shape[1]), order="F")
+    np.concatenate([part.table for part in parts], out=table)
+    return Lessons(columns=columns, table=table, values=np.concatenate([part.values for part in parts]))
 
 
 def _floats(series: pd.Series[float]) -> FloatArray:

@@ -19,7 +19,8 @@ from fleet.driver import Driver, due_item
 from fleet.due import failing
 from fleet.errors import NoData
 from fleet.fingerprints import Fingerprints
-from fleet.fitting import fit_chunk, pickle_mark, signed
+from fleet.fitting import fit_chunk, fit_groups, pickle_mark, signed
+from fleet.groups import Circle, Circles, Done, Marks, apart, circles_of, new_of
 from fleet.judging import Finished, lost
 from fleet.ledger import Ledger, Move, last_failures
 from fleet.metrics import loss, parse
@@ -204,6 +205,29 @@ def _figures(
     return figures
 
 
+def trained_marks(snapshot: Snapshot, people: Population, *, openable: str, force: bool) -> dict[str, str]:
+    """By fingerprint the version that was fitted; none where all is fitted again."""
+    asked = {"openable": openable, "product": people.product}
+    trained = () if force else snapshot.sql(TRAINED, asked).rows()
+    return {row["fingerprint"]: row["version_id"] for row in trained}
+
+
+def fitted_circles(
+    driver: Driver,
+    snapshot: Snapshot,
+    people: Population,
+    recipes: Mapping[str, Recipe],
+    plans: Mapping[str, Plan],
+) -> Circles:
+    """The groups that global ones of the planned recipes are fitted to."""
+    wanted = {
+        name: frozenset(asset_id for asset_id, plan in plans.items() if name in plan.recipes)
+        for name, recipe in recipes.items()
+        if recipe.together
+    }
+    return circles_of(driver, snapshot, people, recipes, wanted, "train")
+
+
 def unfitted(
     snapshot: Snapshot,
     people: Population,
@@ -217,19 +241,19 @@ def unfitted(
     """For a batch, what tells a member's planned recipes that are due to be fitted, with their fingerprints.
 
     Args:
+        recipes: of which the global ones are left out.
         versions: told of the versions there are already, by (asset, recipe).
         openable: the mark of the pickles that can be opened here.
     """
-    asked = {"openable": openable, "product": people.product}
-    trained = () if force else snapshot.sql(TRAINED, asked).rows()
-    known = {row["fingerprint"]: row["version_id"] for row in trained}
+    known = trained_marks(snapshot, people, openable=openable, force=force)
 
     def of_batch(loaded: Loaded) -> Due:
         prints = Fingerprints(loaded, people, "train")
 
         def due(member: Member) -> Mapping[str, str]:
             asset_id = member.asset_id
-            marks = prints.of(member, {name: recipes[name] for name in plans[asset_id].recipes})
+            mine = {name: recipes[name] for name in plans[asset_id].recipes if not recipes[name].together}
+            marks = prints.of(member, mine)
             versions.update({(asset_id, name): known[mark] for name, mark in marks.items() if mark in known})
             return {name: mark for name, mark in marks.items() if mark not in known}
 
@@ -249,6 +273,13 @@ def _fit(driver: Driver, snapshot: Snapshot, people: Population, settling: _Sett
     openable = pickle_mark(driver.keyring)
     of_batch = unfitted(snapshot, people, recipes, settling.plans, versions, openable=openable, force=force)
     scales = Scales(snapshot, people, "train")
+    members = {member.asset_id: member for member in people.members}
+
+    def left(member: Member) -> None:
+        """An asset of which nothing else is due."""
+        done = groups.failures.get(member.asset_id)
+        news = done is not None or member.asset_id in settling.news
+        settling.settle(member, done or {}, groups.seconds.get(member.asset_id, 0.0), "ok" if news else "skipped")
 
     def plan(loaded: Loaded) -> Callable[[Member], Item | None]:
         due = of_batch(loaded)
@@ -257,24 +288,65 @@ def _fit(driver: Driver, snapshot: Snapshot, people: Population, settling: _Sett
             found = due(member)
             if found:
                 return due_item(loaded, member, found)
-            settling.settle(member, {}, 0.0, "ok" if member.asset_id in settling.news else "skipped")
+            left(member)
             ledger.add(scales.renewed(loaded, member))
             return None
 
         return item
 
-    members = {member.asset_id: member for member in people.members}
     ledger.begin("fitting", people)
-    for chunk, done in driver.run(fit_chunk, snapshot, people, plan, recipes, partial(lost, "train")):
+    circles = fitted_circles(driver, snapshot, people, recipes, settling.plans)
+    known = trained_marks(snapshot, people, openable=openable, force=force) if circles.circles else {}
+    groups = _fit_groups(
+        driver, snapshot, circles, settling, members=members, recipes=recipes, scales=scales, known=known
+    )
+    if driver.interrupt.asked():
+        return
+    singly, others = apart(people, lambda m: (recipes[name] for name in settling.plans[m.asset_id].recipes))
+    for member in others:
+        left(member)
+    ledger.add(None)
+    for chunk, done in driver.run(fit_chunk, snapshot, singly, plan, recipes, partial(lost, "train")):
         finished = signed(done, driver.keyring)
-        failures: dict[str, dict[str, Failed]] = {item.asset.asset_id: {} for item in chunk}
+        failures = {item.asset.asset_id: dict(groups.failures.get(item.asset.asset_id, {})) for item in chunk}
         for asset_id, recipe, failed in finished.failures:
             failures[asset_id][recipe] = failed
             versions[asset_id, recipe] = failed
         versions.update(_versions(finished))
+        seconds = groups.and_these(finished.seconds)
         for asset_id, mine in failures.items():
-            settling.settle(members[asset_id], mine, finished.seconds.get(asset_id, 0.0), "ok")
+            settling.settle(members[asset_id], mine, seconds.get(asset_id, 0.0), "ok")
         ledger.add(finished)
+
+
+def _fit_groups(
+    driver: Driver,
+    snapshot: Snapshot,
+    circles: Circles,
+    settling: _Settling,
+    *,
+    members: Mapping[str, Member],
+    recipes: Mapping[str, Recipe],
+    scales: Scales,
+    known: Mapping[str, str],
+) -> Done:
+    """Fit what is due of the global recipes; the assets are settled when all else is done."""
+    groups = Done()
+
+    def due(circle: Circle, loaded: Loaded, marks: Marks) -> Marks:
+        there = {asset_id: known[mark] for asset_id, mark in marks.items() if mark in known}
+        settling.versions.update({(asset_id, circle.recipe.name): version for asset_id, version in there.items()})
+        for asset_id in there:
+            settling.ledger.add(scales.renewed(loaded, members[asset_id]))
+        return new_of(marks, known)
+
+    for items, done in circles.run(driver, snapshot, fit_groups, recipes, partial(lost, "train"), due):
+        finished = signed(done, driver.keyring)
+        groups.take(items, finished)
+        settling.versions.update({(asset_id, recipe): failed for asset_id, recipe, failed in finished.failures})
+        settling.versions.update(_versions(finished))
+        settling.ledger.add(finished)
+    return groups
 
 
 def _versions(finished: Finished) -> Iterator[tuple[tuple[str, str], str]]:

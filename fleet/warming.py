@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from fleet.forecaster import Adapter
 from fleet.outcome import attempt
@@ -12,7 +12,9 @@ from fleet.outcome import attempt
 if TYPE_CHECKING:
     from fleet.engines import Mark
     from fleet.judging import Finished
-    from fleet.plan import Item, Recipe
+    from fleet.plan import Recipe
+
+Lot = TypeVar("Lot")
 
 
 def warm(forecasters: Iterable[object], module: str | None = None) -> None:
@@ -26,7 +28,7 @@ def warm(forecasters: Iterable[object], module: str | None = None) -> None:
 
 
 def warmed(
-    recipes: Mapping[str, Recipe], work: Callable[[Sequence[Item], Mark], Finished], items: Sequence[Item], mark: Mark
+    recipes: Mapping[str, Recipe], work: Callable[[Sequence[Lot], Mark], Finished], items: Sequence[Lot], mark: Mark
 ) -> Finished:
     """The work, once everything that its recipes need is imported: at the first chunk, which is of no asset yet."""
     warm(recipe.forecaster for recipe in recipes.values())

@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -19,8 +20,10 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fleet.errors import AdapterMissing, ConfigInvalid, FleetError
-from fleet.tabular import Columns, Lessons, Tabular, lessons
+from fleet.errors import AdapterMissing, ConfigInvalid, CovariateMissing, FleetError
+from fleet.forecaster import Fitted, Question, Scoped
+from fleet.outcome import Failed, attempt, failure_of
+from fleet.tabular import Columns, Lessons, Tabular, farthest_of, joined, lessons
 from fleet.task import FloatArray, Task
 
 if TYPE_CHECKING:
@@ -32,8 +35,10 @@ _FIXED = {"num_threads": 1, "deterministic": True, "force_row_wise": True, "verb
 
 
 @dataclass(frozen=True, kw_only=True)
-class LightGBM(Tabular):
+class LightGBM(Tabular, Scoped):
     """Boosted trees on features of the history, the calendar and the covariates; those options are `Tabular`'s.
+
+    With ``scope = "global"`` one model learns from many assets, each in units of its own mean absolute reading.
 
     Args:
         rounds: trees of each model.
@@ -54,11 +59,45 @@ class LightGBM(Tabular):
         fixed = [name for name in self.params if name in (*_FIXED, "seed")]
         if fixed:
             raise ConfigInvalid(f"params.{fixed[0]} is set by the fleet: one thread, its seed, equal results")
-        super().__post_init__()
+        Tabular.__post_init__(self)
+        Scoped.__post_init__(self)
 
     def fit(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> LightGBMFitted:
         given = lessons(y, X, task, self.features_for(task.seasons), gaps=True)
         return LightGBMFitted(columns=given.columns, models=_trained(given, self.rounds, self.params, task))
+
+    def fit_many(self, questions: Sequence[Question]) -> list[Fitted | Failed]:
+        # What most of them know decides how far back lags are moved; the few that lag behind have theirs bridged.
+        farthest = _commonest([done for q in questions if isinstance(done := attempt(farthest_of, q.y, q.task), int)])
+        parts = [attempt(self._lessons, question, farthest) for question in questions]
+        held = [part for part in parts if not isinstance(part, Failed)]
+        if not held:
+            return [part for part in parts if isinstance(part, Failed)]
+        shape = _commonest([_shape(part) for part in held])
+        given = joined([part for part in held if _shape(part) == shape])
+        models = _trained(given, self.rounds, self.params, questions[0].task)
+        model = LightGBMFitted(columns=given.columns, models=models, relative=True)
+        return [
+            part if isinstance(part, Failed) else model if _shape(part) == shape else failure_of(_stranger(part, given))
+            for part in parts
+        ]
+
+    def _lessons(self, question: Question, farthest: int | None) -> Lessons:
+        y, X, task = question
+        wanted = self.features_for(task.seasons)
+        return lessons(y / _level(y), X, task, wanted, gaps=True, farthest=farthest)
+
+    def predict_many(self, fitted: Sequence[Fitted], questions: Sequence[Question]) -> list[pd.DataFrame | Failed]:
+        found: dict[int, pd.DataFrame | Failed] = {}
+        for model in {id(one): one for one in fitted}.values():
+            assert isinstance(model, LightGBMFitted)
+            mine = {place: question for place, question in enumerate(questions) if fitted[place] is model}
+            asked = {place: attempt(model.rows, *question) for place, question in mine.items()}
+            rows = {place: table for place, table in asked.items() if not isinstance(table, Failed)}
+            found |= {place: failed for place, failed in asked.items() if isinstance(failed, Failed)}
+            told = model.told(list(rows.values()), [questions[place] for place in rows])
+            found |= dict(zip(rows, told, strict=True))
+        return [found[place] for place in range(len(questions))]
 
     def load(self, blob: bytes) -> LightGBMFitted:
         return LightGBMFitted.from_bytes(blob)
@@ -74,15 +113,35 @@ class LightGBMFitted:
     Args:
         columns: what they see.
         models: by ``mean`` or the level of a quantile, as trained or as their text in LightGBM's own format.
+        relative: they learnt from histories in units of their mean absolute reading.
     """
 
     columns: Columns
     models: dict[str, lightgbm.Booster | str]
+    relative: bool = False
 
     def predict(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> pd.DataFrame:
-        rows = self.columns.asked(y, X, task)
-        asked = [q for q in task.quantiles if str(q) in self.models]
-        return task.frame(self._values("mean", rows), {q: self._values(str(q), rows) for q in asked})
+        (frame,) = self.told([self.rows(y, X, task)], [Question(y, X, task)])
+        return frame
+
+    def rows(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> FloatArray:
+        """(horizon, columns) what the trees are asked about a question."""
+        return self.columns.asked(y / _level(y) if self.relative else y, X, task)
+
+    def told(self, tables: Sequence[FloatArray], questions: Sequence[Question]) -> list[pd.DataFrame]:
+        """The forecasts of questions whose rows these are; the trees are asked once for all."""
+        if not tables:
+            return []
+        rows = tables[0] if len(tables) == 1 else np.concatenate(tables)
+        wanted = {"mean", *(str(q) for _, _, task in questions for q in task.quantiles)}
+        values = {name: self._values(name, rows) for name in self.models if name in wanted}
+        frames, start = [], 0
+        for y, _, task in questions:
+            part, unit = slice(start, start + task.horizon), _level(y) if self.relative else 1.0
+            levels = [q for q in task.quantiles if str(q) in self.models]
+            frames.append(task.frame(values["mean"][part] * unit, {q: values[str(q)][part] * unit for q in levels}))
+            start += task.horizon
+        return frames
 
     def _values(self, name: str, rows: FloatArray) -> FloatArray:
         model = self.models[name]
@@ -93,7 +152,12 @@ class LightGBMFitted:
 
     def save(self) -> bytes:
         texts = {name: (m if isinstance(m, str) else text_of(m)).encode() for name, m in self.models.items()}
-        head = {"columns": self.columns.as_json(), "models": {name: len(text) for name, text in texts.items()}}
+        head: dict[str, Any] = {
+            "columns": self.columns.as_json(),
+            "models": {n: len(text) for n, text in texts.items()},
+        }
+        if self.relative:
+            head["relative"] = True
         told = json.dumps(head, separators=(",", ":")).encode()
         body = b"".join([len(told).to_bytes(4, "big"), told, *texts.values()])
         packed: bytes = _zstd().compress(body, asbytes=True)
@@ -113,7 +177,7 @@ class LightGBMFitted:
         for name, length in head["models"].items():
             texts[name] = str(body[place : place + length], "utf-8")
             place += length
-        return cls(columns=Columns.from_json(head["columns"]), models=texts)
+        return cls(columns=Columns.from_json(head["columns"]), models=texts, relative=head.get("relative", False))
 
     @classmethod
     def _from_first_format(cls, blob: bytes) -> LightGBMFitted:
@@ -122,6 +186,30 @@ class LightGBMFitted:
         if kept["format"] != 1:
             raise FleetError(f"the model was written in format {kept['format']}, this release reads 1 and 2")
         return cls(columns=Columns.from_json(kept["columns"]), models=kept["models"])
+
+
+def _level(y: pd.Series[float]) -> float:
+    """The mean absolute reading of a history, the unit that assets of all sizes have in common; 1 where it has none."""
+    values = np.abs(np.asarray(y.to_numpy(), dtype=np.float64))
+    finite = values[np.isfinite(values)]
+    mean = float(finite.mean()) if len(finite) else 0.0
+    return mean if mean > 0 else 1.0
+
+
+def _shape(part: Lessons) -> tuple[Any, ...]:
+    """What lessons have to share for one model to learn from them."""
+    return part.columns.features, part.columns.covariates, part.columns.past
+
+
+def _commonest(values: Sequence[Any]) -> Any:
+    """The value that occurs most often, of several such the first; None of none."""
+    return Counter(values).most_common(1)[0][0] if values else None
+
+
+def _stranger(part: Lessons, given: Lessons) -> CovariateMissing:
+    names = ", ".join(given.columns.covariates) or "no covariates"
+    mine = ", ".join(part.columns.covariates) or "none"
+    return CovariateMissing(f"its group learns from {names}, of this asset there are {mine} in the same form")
 
 
 _MAGIC = b"tsfleet lightgbm 2\n"

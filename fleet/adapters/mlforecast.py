@@ -5,6 +5,8 @@ The library's intervals are conformal, as are those that the fleet adds to a rec
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -12,17 +14,21 @@ import numpy as np
 import pandas as pd
 
 from fleet.counted import Counted, quiet
-from fleet.errors import AdapterMissing, ConfigInvalid
+from fleet.errors import AdapterMissing, ConfigInvalid, CovariateMissing
 from fleet.estimators import Trained, regressor
-from fleet.recursive import Learnt, Recursive, blob_of, from_blob
-from fleet.task import Task
+from fleet.forecaster import Fitted, Question, Scoped
+from fleet.outcome import Failed, attempt, failure_of
+from fleet.recursive import ROWS, Learnt, Recursive, blob_of, from_blob
+from fleet.task import FloatArray, Task
 
 _STATS = {"mean": "RollingMean", "std": "RollingStd", "min": "RollingMin", "max": "RollingMax"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLForecast(Recursive):
+class MLForecast(Recursive, Scoped):
     """A regressor under mlforecast; the options are those of `Recursive`.
+
+    With ``scope = "global"`` one regressor learns from many assets, from their readings as they are.
 
     Args:
         differences: steps over which the series is differenced first, one after the other.
@@ -34,16 +40,40 @@ class MLForecast(Recursive):
     revision: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        Recursive.__post_init__(self)
+        Scoped.__post_init__(self)
         if any(lag < 1 for lag in self.differences):
             raise ConfigInvalid("differences are steps into the past, from 1 up")
 
     def fit(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> MLForecastFitted:
         history, learnt = self.learning(y, X, task)
+        return self._fitted([history], learnt, task)
+
+    def _fitted(self, histories: Sequence[Counted], learnt: Learnt, task: Task) -> MLForecastFitted:
         with quiet("mlforecast"):
             made = self.pipeline(regressor(self.regressor, self.params, task.seed), learnt)
-            made.fit(_frame(history), static_features=[], validate_data=False)
+            made.fit(_long(histories), static_features=[], validate_data=False)
         return MLForecastFitted(adapter=self, learnt=learnt, model=Trained(model=made.models_["mean"]))
+
+    def fit_many(self, questions: Sequence[Question]) -> list[Fitted | Failed]:
+        found = [attempt(self.learning, *question) for question in questions]
+        held = [one for one in found if not isinstance(one, Failed)]
+        if not held:
+            return [one for one in found if isinstance(one, Failed)]
+        learnt = Counter(learnt for _, learnt in held).most_common(1)[0][0]
+        model = self._fitted([history for history, mine in held if mine == learnt], learnt, questions[0].task)
+        return [
+            one if isinstance(one, Failed) else model if one[1] == learnt else failure_of(_stranger(one[1], learnt))
+            for one in found
+        ]
+
+    def predict_many(self, fitted: Sequence[Fitted], questions: Sequence[Question]) -> list[pd.DataFrame | Failed]:
+        found: dict[int, pd.DataFrame | Failed] = {}
+        for model in {id(one): one for one in fitted}.values():
+            assert isinstance(model, MLForecastFitted)
+            mine = {place: question for place, question in enumerate(questions) if fitted[place] is model}
+            found |= model.predicted(mine)
+        return [found[place] for place in range(len(questions))]
 
     def load(self, blob: bytes) -> MLForecastFitted:
         learnt, model = from_blob(blob)
@@ -80,27 +110,63 @@ class MLForecastFitted:
     model: Trained
 
     def predict(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> pd.DataFrame:
+        history = self._history(y, X, task)
+        return task.frame(history.at_target(self._ahead([history])[0]))
+
+    def predicted(self, questions: Mapping[int, Question]) -> dict[int, pd.DataFrame | Failed]:
+        """The forecasts of questions, by their keys; the regressor is asked at once for all that are as long."""
+        found: dict[int, pd.DataFrame | Failed] = {}
+        asked: dict[int, dict[int, Counted]] = {}
+        for place, question in questions.items():
+            history = attempt(self._history, *question)
+            if isinstance(history, Failed):
+                found[place] = history
+            else:
+                asked.setdefault(history.farthest, {})[place] = history
+        for histories in asked.values():
+            told = self._ahead(list(histories.values()))
+            for (place, history), mean in zip(histories.items(), told, strict=True):
+                found[place] = questions[place].task.frame(history.at_target(mean))
+        return found
+
+    def _history(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> Counted:
         history = self.adapter.asked(self.learnt, y, X, task)
+        # All that the features look at; the same for one asset as among others, to the last bit.
+        newest = self.adapter.reach(self.learnt.lags) + ROWS
+        return history.newest(newest) if self.adapter.scope == "global" else history
+
+    def _ahead(self, histories: Sequence[Counted]) -> FloatArray:
+        """(histories, farthest) of what the regressor says of the steps after each; all are equally far."""
         with quiet("mlforecast"):
             made = self.adapter.pipeline(self.model, self.learnt)
-            made.preprocess(_frame(history), static_features=[], validate_data=False)
+            made.preprocess(_long(histories), static_features=[], validate_data=False)
             made.models_ = {"mean": self.model}
-            ahead = _frame(history, ahead=True) if history.columns else None
-            found = made.predict(history.farthest, X_df=ahead)
-        return task.frame(history.at_target(found["mean"]))
+            ahead = _long(histories, ahead=True) if histories[0].columns else None
+            found = made.predict(histories[0].farthest, X_df=ahead)
+        values: FloatArray = np.asarray(found["mean"].to_numpy(), dtype=np.float64).reshape(len(histories), -1)
+        return values
 
     def save(self) -> bytes:
         return blob_of(self.learnt, self.model)
 
 
-def _frame(history: Counted, *, ahead: bool = False) -> pd.DataFrame:
-    """The history, or what is known of the steps after it, in the long form of the library."""
-    steps = slice(history.steps, None) if ahead else slice(None, history.steps)
-    place = np.arange(history.first, history.first + history.steps + history.farthest)[steps]
-    columns: dict[str, Any] = {"unique_id": np.zeros(len(place), dtype=np.int64), "ds": place}
-    if not ahead:
-        columns["y"] = history.values
-    return pd.DataFrame({**columns, **{name: column[steps] for name, column in history.columns.items()}})
+def _long(histories: Sequence[Counted], *, ahead: bool = False) -> pd.DataFrame:
+    """The histories, or what is known of the steps after each, one after the other in the long form of the library."""
+    parts: dict[str, list[Any]] = {name: [] for name in ("unique_id", "ds", *([] if ahead else ["y"]))}
+    for number, history in enumerate(histories):
+        steps = slice(history.steps, None) if ahead else slice(None, history.steps)
+        place = np.arange(history.first, history.first + history.steps + history.farthest)[steps]
+        columns = {"unique_id": np.full(len(place), number), "ds": place, **({} if ahead else {"y": history.values})}
+        for name, column in {**columns, **{key: values[steps] for key, values in history.columns.items()}}.items():
+            parts.setdefault(name, []).append(column)
+    return pd.DataFrame(
+        {name: column[0] if len(column) == 1 else np.concatenate(column) for name, column in parts.items()}
+    )
+
+
+def _stranger(mine: Learnt, learnt: Learnt) -> CovariateMissing:
+    names, its = (", ".join(one.covariates) or "none" for one in (learnt, mine))
+    return CovariateMissing(f"its group learns from the covariates {names}, of this asset there are {its}")
 
 
 def _library() -> Any:

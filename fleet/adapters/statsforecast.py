@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -18,6 +18,7 @@ import pandas as pd
 
 from fleet.counted import Counted, Wanted, counted, main_season, quiet
 from fleet.errors import AdapterMissing, ConfigInvalid, FleetError
+from fleet.forecaster import Fitted, Question
 from fleet.outcome import Failed, attempt
 from fleet.task import Task
 
@@ -89,6 +90,14 @@ class StatsForecast:
                 "state": state,
             },
         )
+
+    def fit_many(self, questions: Sequence[Question]) -> list[Fitted | Failed]:
+        with quiet():
+            return [attempt(self.fit, *question) for question in questions]
+
+    def predict_many(self, fitted: Sequence[Fitted], questions: Sequence[Question]) -> list[pd.DataFrame | Failed]:
+        with quiet():
+            return [attempt(model.predict, *asked) for model, asked in zip(fitted, questions, strict=True)]
 
     def load(self, blob: bytes) -> StatsForecastFitted:
         found = json.loads(blob)
