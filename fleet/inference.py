@@ -18,6 +18,7 @@ from fleet import artefacts, calendar
 from fleet.driver import Driver
 from fleet.due import issue_times
 from fleet.errors import FleetError
+from fleet.intervals import Past
 from fleet.issuing import issue_chunk, lost
 from fleet.judging import Finished
 from fleet.ledger import Ledger, last_failures
@@ -25,6 +26,7 @@ from fleet.outcome import Cause, Failed, Outcome, Report
 from fleet.plan import Item, Link, Recipe
 from fleet.population import Loaded, Member, Population, peer_levels
 from fleet.recipes import LAST_RESORT, Gone, Shelf, gone, last_resort, short_hash
+from fleet.residuals import Key, Residuals
 from store.clock import from_micros, to_micros
 from store.errors import TsfleetError
 from store.packs import Place
@@ -100,8 +102,16 @@ def _forecast(
         if _is_silent(m, issues[m.asset_id], people.settings[m.settings].window_us)
     }
     levels = {issue: peer_levels(snapshot, issue) for issue in set(newcomers.values())}
+    past = Residuals(snapshot, product, _with_quantiles(people, issues))
 
     def plan(loaded: Loaded) -> Callable[[Member], Item | None]:
+        chains = {m.asset_id: _chain(driver, m, versions[m.asset_id], recipes) for m in loaded.members}
+        named = {
+            asset: {(recipes[link.recipe].name, recipes[link.recipe].recipe_hash) for link in chain}
+            for asset, chain in chains.items()
+        }
+        pasts = past.of(list(chains), named)
+
         def item(member: Member) -> Item | None:
             issue = issues[member.asset_id]
             if (member.asset_id, issue) in there:
@@ -117,12 +127,12 @@ def _forecast(
                 recipes=(),
                 fingerprints=(),
                 issue=issue,
-                chain=_chain(driver, member, versions[member.asset_id], recipes),
+                chain=_with_past(member.asset_id, chains[member.asset_id], recipes, pasts),
             )
 
         return item
 
-    since = _needed_since(people, issues)
+    since = _needed_since(people, issues, past.since)
     for chunk, finished in driver.run(issue_chunk, snapshot, people, plan, recipes, lost, since):
         ledger.add(finished, _outcomes(product, chunk, finished, blamed))
 
@@ -137,13 +147,35 @@ def _told(people: Population, issues: Mapping[str, int]) -> Iterator[str]:
         )
 
 
-def _needed_since(people: Population, issues: Mapping[str, int]) -> datetime | None:
-    """What no model of these assets looks back beyond; None when one looks at everything."""
+def _with_quantiles(people: Population, issues: Mapping[str, int]) -> pa.Table:
+    """The assets of which quantiles are asked, with their issues."""
+    wanted = [m.asset_id for m in people.members if people.settings[m.settings].quantiles]
+    times = pa.array([issues[asset] for asset in wanted], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    return pa.table({"asset_id": pa.array(wanted, pa.string()), "issue": times})
+
+
+def _with_past(
+    asset_id: str, chain: tuple[Link, ...], recipes: Mapping[str, Recipe], pasts: Mapping[Key, Past]
+) -> tuple[Link, ...]:
+    """The links of a chain with what their recipes forecast in a backtest."""
+    if not pasts:
+        return chain
+    keys = ((asset_id, recipes[link.recipe].name, recipes[link.recipe].recipe_hash) for link in chain)
+    return tuple(replace(link, past=pasts.get(key)) for link, key in zip(chain, keys, strict=True))
+
+
+def _needed_since(people: Population, issues: Mapping[str, int], past: datetime | None) -> datetime | None:
+    """What no model of these assets looks back beyond; None when one looks at everything.
+
+    Args:
+        past: what happened since then tells the errors that intervals are made of.
+    """
     windows = [people.settings[member.settings].window_us for member in people.members]
     if any(window is None for window in windows):
         return None
     starts = (issues[m.asset_id] - (window or 0) for m, window in zip(people.members, windows, strict=True))
-    return from_micros(min(starts))
+    since = from_micros(min(starts))
+    return since if past is None else min(since, past)
 
 
 def _is_silent(member: Member, issue: int, window_us: int | None) -> bool:

@@ -13,7 +13,7 @@ from fleet import artefacts, calendar, checks, rows
 from fleet.engines import Mark
 from fleet.errors import NoData
 from fleet.frames import History
-from fleet.judging import Finished, ended, run_row, with_vintages
+from fleet.judging import Finished, ended, run_row, with_intervals, with_vintages
 from fleet.outcome import Failed, attempt_part
 from fleet.own import restored
 from fleet.plan import Context, Item, Link, Recipe
@@ -60,6 +60,8 @@ def _issued(context: Context, item: Item, link: Link, history: History) -> Block
     else:
         fitted = restored(recipe.forecaster, link.codec, _payload(link.blob, link.codec, recipe))
     checked = checks.check_output(fitted.predict(y, X, task), task)
+    if link.past is not None and not checked.quantiles:
+        checked = with_intervals(checked, link.past, history, item.issue, settings.quantiles)
     flags = set(checked.quality) | ({"fallback"} if link.role == "fallback" else set())
     return Block(
         asset_id=item.asset.asset_id,

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fleet import calendar, cells, checks, rows
+from fleet import calendar, cells, checks, intervals, rows
 from fleet.engines import Mark
 from fleet.errors import NoData, TooShort
 from fleet.forecaster import Fitted
@@ -68,7 +68,7 @@ def judge_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished
                 failures.append((item.asset.asset_id, name, done))
                 run |= {"status": "failed", "error_code": done.code, "error": done.error}
             else:
-                blocks.append(done[0])
+                blocks += done[0]
                 run = with_vintages(run | done[1], done[2])
             runs.append(ended(run, time.perf_counter() - clock))
         seconds[item.asset.asset_id] = time.perf_counter() - started
@@ -137,7 +137,7 @@ def issues_of(end: int | None, settings: Settings) -> tuple[int, ...]:
 
 def _judged(
     context: Context, item: Item, recipe: Recipe, history: History, issues: Sequence[int], run_id: str
-) -> tuple[Block, dict[str, Any], dict[str, str]]:
+) -> tuple[list[Block], dict[str, Any], dict[str, str]]:
     """The forecasts of all origins, what the run's row says of the fit, and the vintages that the last origin saw."""
     if not len(issues) or not np.isfinite(history.values).any():
         raise NoData(f"{item.asset.asset_id} has no reading to judge on")
@@ -159,8 +159,47 @@ def _judged(
             trained = trained or {"train_start": y.index[0], "train_end": y.index[-1]}
         checked.append(checks.check_output(fitted.predict(y, X, task), task))
         targets.append(target)
-    block = _block(item, recipe, settings, history, issues, targets, checked, run_id)
-    return block, trained, context.vintages(item.asset, recipe, issues[-1], targets[-1])
+    made = list(
+        zip(issues, targets, _with_intervals(history, issues, targets, checked, settings.quantiles), strict=True)
+    )
+    # The rows of a block have the same quantiles; the first issues may have none.
+    parts = ([one for one in made if bool(one[2].quantiles) is there] for there in (False, True))
+    blocks = [_block(item, recipe, settings, history, part, run_id) for part in parts if part]
+    return blocks, trained, context.vintages(item.asset, recipe, issues[-1], targets[-1])
+
+
+def _with_intervals(
+    history: History,
+    issues: Sequence[int],
+    targets: Sequence[pd.DatetimeIndex],
+    checked: Sequence[checks.Checked],
+    levels: tuple[float, ...],
+) -> Sequence[checks.Checked]:
+    """With quantiles for a model that has none: each issue's from the errors of earlier ones, as far as then known."""
+    if not levels or any(forecast.quantiles for forecast in checked):
+        return checked
+    sizes = [len(target) for target in targets]
+    past = intervals.Past(
+        issue_time=np.repeat(np.array(issues), sizes),
+        valid_time=np.concatenate([calendar.micros(target) for target in targets]),
+        step=np.concatenate([np.arange(1, size + 1) for size in sizes]),
+        mean=np.concatenate([forecast.mean for forecast in checked]),
+    )
+    return [
+        with_intervals(forecast, past.before(issue), history, issue, levels)
+        for issue, forecast in zip(issues, checked, strict=True)
+    ]
+
+
+def with_intervals(
+    forecast: checks.Checked, past: intervals.Past, history: History, issue: int, levels: tuple[float, ...]
+) -> checks.Checked:
+    """A forecast with conformal quantiles, where enough of its recipe's errors were known at the issue."""
+    margins = intervals.margins(past.errors(history.readings(past.valid_time, issue)), levels)
+    if margins is None:
+        return forecast
+    quantiles = intervals.around(forecast.mean, margins, levels)
+    return checks.Checked(forecast.mean, dict(quantiles), (*forecast.quality, "conformal"))
 
 
 def _block(
@@ -168,11 +207,10 @@ def _block(
     recipe: Recipe,
     settings: Settings,
     history: History,
-    issues: Sequence[int],
-    targets: Sequence[pd.DatetimeIndex],
-    checked: Sequence[checks.Checked],
+    made: Sequence[tuple[int, pd.DatetimeIndex, checks.Checked]],
     run_id: str,
 ) -> Block:
+    issues, targets, checked = zip(*made, strict=True)
     sizes = [len(target) for target in targets]
     valid = np.concatenate([calendar.micros(target) for target in targets])
     truth, version = history.truth(valid)
