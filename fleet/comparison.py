@@ -66,7 +66,8 @@ with held as ({CAPACITIES}), judged as (
     where isfinite(a.y)
 )
 select * exclude (judged, told) from judged
-where told is not null and ($since::date is null or day >= $since::date) and ($until::date is null or day < $until::date)
+where told is not null
+  and ($since::date is null or day >= $since::date) and ($until::date is null or day < $until::date)
 qualify count(*) over (partition by asset_id, issue_time, valid_time) = judged
 """
 # The scale of an evaluation is known at its first issue; of several, the last one that was. An issue earlier than any
