@@ -39,11 +39,12 @@ def dynamic_columns(levels: Sequence[float]) -> tuple[str, ...]:
     """The columns that add up beside `SUMS` when forecasts have these quantiles, in the order of the table.
 
     >>> dynamic_columns((0.1, 0.9))
-    ('pinball_sum_q10', 'pinball_sum_q90', 'covered_80', 'width_sum_80', 'winkler_sum_80')
+    ('n_q', 'pinball_sum_q10', 'pinball_sum_q90', 'covered_80', 'width_sum_80', 'winkler_sum_80')
     """
     quantiles = [f"pinball_sum_{quantile_column(level)}" for level in sorted(levels)]
     shares = [interval_suffix(share) for share in intervals_of(tuple(levels))]
-    return (*quantiles, *(f"{kind}_{share}" for share in shares for kind in ("covered", "width_sum", "winkler_sum")))
+    of_shares = (f"{kind}_{share}" for share in shares for kind in ("covered", "width_sum", "winkler_sum"))
+    return (*(("n_q",) if quantiles else ()), *quantiles, *of_shares)
 
 
 def cells_schema(levels: Sequence[float]) -> pa.Schema:
@@ -104,8 +105,9 @@ def score_cells(rows: pa.Table, *, levels: tuple[float, ...]) -> pa.Table:
     Returns:
         One row per cell in the form of `cells_schema`, sorted by its key (`IDENTITY`, day, lead). ``points``
         fingerprints the set of (issue, valid) pairs: equal text, equal set. ``actuals_v`` is the newest in the cell.
-        A quantile's sums are NULL in a cell where no point has it and NaN where only some have; a missing mean makes
-        the sums that need it NaN.
+        ``n_q`` counts the points with quantiles, over which their sums go: a point without any is left out of them. A
+        quantile's sums are NULL in a cell where no point has it and NaN where only some have that have others; a
+        missing mean makes the sums that need it NaN.
 
     Cost: about half a second for a million rows.
     """
@@ -219,21 +221,27 @@ def _quantile_sums(rows: pa.Table, order: IntArray, starts: IntArray, levels: Se
     absent = np.full(len(order), np.nan)
     found = {level: _floats(rows[q])[order] if q in rows.column_names else absent for level, q in names.items()}
     actual = _floats(rows["y"])[order]
-    sums = {
-        f"pinball_sum_{names[level]}": _sum_or_null(pinball_terms(actual, found[level], level), starts)
+    if not levels:
+        return {}
+    bare = np.logical_and.reduce([np.isnan(values) for values in found.values()])
+
+    sums = {"n_q": pa.array(np.add.reduceat(~bare, starts, dtype=np.int64))}
+    sums |= {
+        f"pinball_sum_{names[level]}": _sum_or_null(pinball_terms(actual, found[level], level), bare, starts)
         for level in levels
     }
     for share, (low, high) in intervals_of(tuple(levels)).items():
         lower, upper, tail = found[low], found[high], interval_suffix(share)
-        sums[f"covered_{tail}"] = _sum_or_null(covered_terms(actual, lower, upper), starts)
-        sums[f"width_sum_{tail}"] = _sum_or_null(upper - lower, starts)
-        sums[f"winkler_sum_{tail}"] = _sum_or_null(winkler_terms(actual, lower, upper, share), starts)
+        sums[f"covered_{tail}"] = _sum_or_null(covered_terms(actual, lower, upper), bare, starts)
+        sums[f"width_sum_{tail}"] = _sum_or_null(upper - lower, bare, starts)
+        sums[f"winkler_sum_{tail}"] = _sum_or_null(winkler_terms(actual, lower, upper, share), bare, starts)
     return sums
 
 
-def _sum_or_null(terms: FloatArray, starts: IntArray) -> pa.Array:
-    sums = np.add.reduceat(terms, starts)
-    if not np.isnan(sums).any():
+def _sum_or_null(terms: FloatArray, bare: npt.NDArray[np.bool_], starts: IntArray) -> pa.Array:
+    """The sums of the cells over the points that are not bare of quantiles; NULL where none has this one."""
+    sums = np.add.reduceat(np.where(bare, 0.0, terms), starts)
+    if not (bare.any() or np.isnan(sums).any()):
         return pa.array(sums)
     none = ~np.logical_or.reduceat(~np.isnan(terms), starts)
     return pa.array(sums, mask=none)

@@ -33,7 +33,8 @@ class Checked:
     Args:
         mean: (horizon,) finite.
         quantiles: level to (horizon,), finite and ascending in the level; empty when the model has none.
-        quality: what had to be done: ``crossing_repaired``, or nothing.
+        quality: what had to be done: ``crossing_repaired``, ``conformal`` (the quantiles are not the model's own), or
+            nothing.
     """
 
     mean: FloatArray

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from store.reading import Snapshot
 
 Codes = npt.NDArray[np.int64]
+FloatArray = npt.NDArray[np.float64]
 Texts = npt.NDArray[np.object_]
 Role = Literal["backtest", "live"]
 Truth = Literal["latest", "first"]
@@ -56,7 +57,7 @@ order by s.asset_id, s.recipe, s.day, s.lead_bucket, s.version_id
 COMMON = f"""
 with held as ({CAPACITIES}), judged as (
     select f.*, a.y, t.capacity, (a.valid_time at time zone coalesce(c.tz, 'UTC'))::date as day, w.perfect_foresight,
-           w.judged, 'latest' as truth, 0::bigint as actuals_v
+           w.judged, 'latest' as truth, 0::bigint as actuals_v, TOLD as told
     from forecasts f
     join wanted w on w.asset_id = f.asset_id and w.recipe = f.recipe and w.version_id = f.version_id
     join actuals a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
@@ -64,8 +65,9 @@ with held as ({CAPACITIES}), judged as (
     left join clocks c on c.asset_id = f.asset_id
     where isfinite(a.y)
 )
-select * exclude (judged) from judged
-where ($since::date is null or day >= $since::date) and ($until::date is null or day < $until::date)
+select * exclude (judged, told) from judged
+where told is not null
+  and ($since::date is null or day >= $since::date) and ($until::date is null or day < $until::date)
 qualify count(*) over (partition by asset_id, issue_time, valid_time) = judged
 """
 # The scale of an evaluation is known at its first issue; of several, the last one that was. An issue earlier than any
@@ -124,6 +126,7 @@ def compared(
     assets: Mapping[str, str] | None = None,
     across: Literal["fleet", "asset"] = "fleet",
     truth: Truth = "latest",
+    quantiles: bool = False,
 ) -> Sums:
     """The sums of every recipe over what all of them were judged on.
 
@@ -135,6 +138,7 @@ def compared(
         assets: only these; asset to the zone whose days are meant, UTC where it is not said.
         across: fleet keeps the assets that every recipe was judged on; asset pairs each asset's own recipes.
         truth: what live forecasts were scored against; a backtest knows the latest reading only.
+        quantiles: only points of which every recipe has quantiles, and no recipe without any.
     """
     table = snapshot.sql(
         EVALUATED,
@@ -153,6 +157,10 @@ def compared(
     if role == "live" or not table.num_rows:
         return _summed(table, by_lead=by_lead, missing={}, paired=False)
     table = _newest_definition(table)
+    if quantiles:
+        table = _with_quantiles(table)
+        if not table.num_rows:
+            return _summed(table, by_lead=by_lead, missing={}, paired=False)
     asset, recipe = _codes(table["asset_id"]), _codes(table["recipe"])
     present = np.zeros((asset.max() + 1, recipe.max() + 1), dtype=bool)
     present[asset, recipe] = True
@@ -163,12 +171,12 @@ def compared(
     if not common.any():
         return _summed(table, by_lead=by_lead, missing=missing, paired=False)
     judged = present.sum(axis=1)
-    uneven = _uneven(table, asset, judged) & common
+    uneven = _uneven(table, asset, judged, quantiles=quantiles) & common
     even = table.filter(pa.array((common & ~uneven)[asset]))
     if uneven.any():
         wanted = table.append_column("judged", pa.array(judged[asset])).filter(pa.array(uneven[asset]))
         wanted = wanted.select(["asset_id", "recipe", "version_id", "perfect_foresight", "judged"])
-        points = _common_points(snapshot, wanted, since, until, assets or {})
+        points = _common_points(snapshot, wanted, since, until, assets or {}, quantiles=quantiles)
         apart = int(uneven.sum()) - len(pc.unique(points["asset_id"]))
         missing = {name: count + apart for name, count in missing.items()}
         even = pa.concat_tables([even, points], promote_options="permissive")
@@ -222,8 +230,11 @@ def _newest_definition(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["recipe_hash"], hashes))
 
 
-def _uneven(table: pa.Table, asset: Codes, judged: Codes) -> npt.NDArray[np.bool_]:
-    """(assets,) True where some cell lacks a recipe, or holds different points for two of them."""
+def _uneven(table: pa.Table, asset: Codes, judged: Codes, *, quantiles: bool) -> npt.NDArray[np.bool_]:
+    """(assets,) True where some cell lacks a recipe, or holds different points for two of them.
+
+    With `quantiles` also where only some points of a cell have them.
+    """
     day = table["day"].cast(pa.int32()).to_numpy().astype(np.int64)
     lead, points = _codes(table["lead_bucket"]), _codes(table["points"].cast(pa.string()))
     order = np.lexsort((lead, day, asset))
@@ -234,15 +245,52 @@ def _uneven(table: pa.Table, asset: Codes, judged: Codes) -> npt.NDArray[np.bool
     differ = np.minimum.reduceat(points_s, starts) != np.maximum.reduceat(points_s, starts)
     uneven = np.zeros(asset.max() + 1, dtype=bool)
     uneven[asset_s[starts[(sizes != judged[asset_s[starts]]) | differ]]] = True
+    if quantiles:
+        uneven[asset[_n_q(table) < table["n"].to_numpy()]] = True
     return uneven
 
 
+def _n_q(table: pa.Table) -> FloatArray:
+    """(cells,) how many points of each have quantiles: all where it is not told, none where there is no sum of any."""
+    sums = [table[name] for name in table.column_names if name.startswith("pinball_sum_")]
+    if not sums:
+        return np.zeros(table.num_rows)
+    points: FloatArray = table["n"].cast(pa.float64()).to_numpy()
+    if "n_q" in table.column_names:
+        points = pc.coalesce(table["n_q"].cast(pa.float64()), pa.chunked_array([points])).to_numpy()
+    bare = np.logical_and.reduce([column.is_null().to_numpy() for column in sums])
+    return np.where(bare, 0.0, points)
+
+
+def _with_quantiles(table: pa.Table) -> pa.Table:
+    """Without the recipes that have no quantiles on an asset, and without the cells that another one has none in."""
+    n_q = _n_q(table)
+    asset, recipe = _codes(table["asset_id"]), _codes(table["recipe"])
+    pair = asset * (recipe.max(initial=0) + 1) + recipe
+    able = np.bincount(pair, weights=n_q)[pair] > 0
+    table, n_q, asset = table.filter(pa.array(able)), n_q[able], asset[able]
+    day, lead = table["day"].cast(pa.int32()).to_numpy().astype(np.int64), _codes(table["lead_bucket"])
+    since = day - day.min(initial=0)
+    key = (asset * (since.max(initial=0) + 1) + since) * (lead.max(initial=0) + 1) + lead
+    _, cell = np.unique(key, return_inverse=True)
+    least = np.full(len(cell), np.inf)
+    np.minimum.at(least, cell, n_q)
+    return table.filter(pa.array(least[cell] > 0))
+
+
 def _common_points(
-    snapshot: Snapshot, wanted: pa.Table, since: date | None, until: date | None, assets: Mapping[str, str]
+    snapshot: Snapshot,
+    wanted: pa.Table,
+    since: date | None,
+    until: date | None,
+    assets: Mapping[str, str],
+    *,
+    quantiles: bool,
 ) -> pa.Table:
     distinct = wanted.group_by(wanted.column_names).aggregate([])
     clocks = pa.table({"asset_id": pa.array(assets, pa.string()), "tz": pa.array(assets.values(), pa.string())})
-    rows = snapshot.sql(COMMON, {"since": since, "until": until}, {"wanted": distinct, "clocks": clocks}).arrow()
+    query = COMMON.replace("TOLD", "coalesce(*columns('^q[0-9]+$'))" if quantiles else "mean")
+    rows = snapshot.sql(query, {"since": since, "until": until}, {"wanted": distinct, "clocks": clocks}).arrow()
     levels = tuple(sorted(level_of(name) for name in rows.column_names if name[0] == "q" and name[1:].isdigit()))
     return cells.score_cells(rows, levels=levels)
 
@@ -260,14 +308,23 @@ def _summed(table: pa.Table, *, by_lead: bool, missing: Mapping[str, int], paire
     else:
         starts = np.zeros(0, dtype=np.int64)
     names = [c for c in table.column_names if c in ("n", "n_cap") or c.startswith(SUMMED[1:])]
+    n_q = _n_q(table)
     firsts = pa.array(order[starts])
 
     def texts(column: str) -> Texts:
         return np.asarray(table[column].take(firsts).to_pylist(), dtype=object)
 
-    def summed(column: str) -> npt.NDArray[np.float64]:
-        values = table[column].cast(pa.float64()).to_numpy()[order]
+    def summed(column: str) -> FloatArray:
+        return added(table[column].cast(pa.float64()).to_numpy()[order])
+
+    def added(values: FloatArray) -> FloatArray:
         return np.add.reduceat(values, starts) if len(starts) else values[:0]
+
+    def of_quantiles(column: str) -> FloatArray:
+        """Of the cells that have any; NaN where none has this one."""
+        sums: FloatArray = table[column].cast(pa.float64()).fill_null(0.0).to_numpy()
+        some = added((table[column].is_valid().to_numpy() & (n_q > 0))[order].astype(np.float64))
+        return np.where(some > 0, added(sums[order]), np.nan)
 
     return Sums(
         asset=texts("asset_id"),
@@ -275,7 +332,8 @@ def _summed(table: pa.Table, *, by_lead: bool, missing: Mapping[str, int], paire
         recipe_hash=texts("recipe_hash"),
         lead=texts("lead_bucket") if by_lead else np.full(len(starts), "", dtype=object),
         foresight=summed("perfect_foresight") > 0,
-        columns={name: summed(name) for name in names},
+        columns={name: of_quantiles(name) if name.startswith(SUMMED[2:]) else summed(name) for name in names}
+        | {"n_q": added(n_q[order])},
         levels=tuple(
             sorted(level_of(name[len("pinball_sum_") :]) for name in names if name.startswith("pinball_sum_"))
         ),

@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from fleet import calendar
+from fleet import calendar, intervals
 from fleet.frames import AssetRows, Covariate, History, Rows, newest
 from fleet.judging import issues_of
 from fleet.plan import Recipe, Settings
@@ -112,7 +112,8 @@ class Fingerprints:
 
 def _settings_text(settings: Settings, kind: Kind) -> str:
     """The window of a fit is in what it cuts out; of a backtest it moves with the origins."""
-    return repr(replace(settings, judgement=None, window_us=None) if kind == "train" else settings) + settings.rule
+    text = repr(replace(settings, judgement=None, window_us=None) if kind == "train" else settings) + settings.rule
+    return f"{text} intervals{intervals.REVISION}" if kind == "backtest" and settings.quantiles else text
 
 
 def _trained(rows: Rows, settings: Settings) -> Reach | None:

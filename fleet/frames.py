@@ -234,6 +234,18 @@ class History:
         found = rows.valid_time[place] == at
         return np.where(found, rows.value[place], np.nan), np.where(found, rows.version[place], 0)
 
+    def readings(self, at: IntArray, issue: int) -> FloatArray:
+        """What is known at an issue time of the readings at these instants (UTC microseconds), NaN where nothing is."""
+        if not len(at):
+            return np.empty(0)
+        low, high = np.searchsorted(self.rows.valid_time, [at.min(), at.max() + 1]).tolist()
+        rows = self.rows.part(slice(low, high))
+        rows = newest(rows.part(rows.available_at <= issue))
+        if not len(rows.valid_time):
+            return np.full(len(at), np.nan)
+        place = np.minimum(np.searchsorted(rows.valid_time, at), len(rows.valid_time) - 1)
+        return np.where(rows.valid_time[place] == at, rows.value[place], np.nan)
+
     @property
     def last_reading_end(self) -> int | None:
         """End of the interval of the last finite reading, of the last row where none is finite; None without rows.

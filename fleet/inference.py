@@ -22,6 +22,7 @@ from fleet.driver import Driver
 from fleet.due import among, issue_times
 from fleet.engines import never
 from fleet.errors import FleetError
+from fleet.intervals import Past
 from fleet.issuing import issue_chunk, lost
 from fleet.judging import Finished
 from fleet.ledger import Ledger, last_failures
@@ -29,6 +30,7 @@ from fleet.outcome import Cause, Failed, Outcome, Report
 from fleet.plan import Item, Link, Recipe
 from fleet.population import Loaded, Member, Population, peer_levels
 from fleet.recipes import LAST_RESORT, Gone, Shelf, gone, last_resort, short_hash
+from fleet.residuals import Key, Residuals
 from store.clock import from_micros, to_micros
 from store.errors import TsfleetError
 from store.packs import Place
@@ -107,10 +109,18 @@ def _forecast(driver: Driver, people: Population, ledger: Ledger, issues: Mappin
         if _is_silent(m, issues[m.asset_id], people.settings[m.settings].window_us)
     }
     levels = {issue: peer_levels(snapshot, issue) for issue in set(newcomers.values())}
+    past = Residuals(snapshot, product, _with_quantiles(people, issues))
 
     through: set[str] = set()
 
     def plan(loaded: Loaded, *, quick: bool = False) -> Callable[[Member], Item | None]:
+        chains = {m.asset_id: _chain(driver, m, versions[m.asset_id], recipes) for m in loaded.members}
+        named = {
+            asset: {(recipes[link.recipe].name, recipes[link.recipe].recipe_hash) for link in chain}
+            for asset, chain in chains.items()
+        }
+        pasts = past.of(list(chains), named)
+
         def item(member: Member) -> Item | None:
             issue = issues[member.asset_id]
             if (member.asset_id, issue) in there:
@@ -121,7 +131,7 @@ def _forecast(driver: Driver, people: Population, ledger: Ledger, issues: Mappin
             if member.asset_id in newcomers:
                 level = levels[issue].get(asset.static.get("kind"))
                 asset = replace(asset, static={**asset.static, "peer_mean": level})
-            chain = _chain(driver, member, versions[member.asset_id], recipes)
+            chain = _with_past(member.asset_id, chains[member.asset_id], recipes, pasts)
             return Item(
                 asset=asset,
                 settings=member.settings,
@@ -133,7 +143,7 @@ def _forecast(driver: Driver, people: Population, ledger: Ledger, issues: Mappin
 
         return item
 
-    since = _needed_since(people, issues)
+    since = _needed_since(people, issues, past.since)
     rules = {name: recipe for name, recipe in recipes.items() if recipe.light}
     for deadline, group in _by_deadline(people, issues, issued, to_micros(driver.clock.now())):
         cut = _reached(driver, deadline)
@@ -206,13 +216,35 @@ def _told(people: Population, issues: Mapping[str, int]) -> Iterator[str]:
         )
 
 
-def _needed_since(people: Population, issues: Mapping[str, int]) -> datetime | None:
-    """What no model of these assets looks back beyond; None when one looks at everything."""
+def _with_quantiles(people: Population, issues: Mapping[str, int]) -> pa.Table:
+    """The assets of which quantiles are asked, with their issues."""
+    wanted = [m.asset_id for m in people.members if people.settings[m.settings].quantiles]
+    times = pa.array([issues[asset] for asset in wanted], pa.int64()).cast(pa.timestamp("us", "UTC"))
+    return pa.table({"asset_id": pa.array(wanted, pa.string()), "issue": times})
+
+
+def _with_past(
+    asset_id: str, chain: tuple[Link, ...], recipes: Mapping[str, Recipe], pasts: Mapping[Key, Past]
+) -> tuple[Link, ...]:
+    """The links of a chain with what their recipes forecast in a backtest."""
+    if not pasts:
+        return chain
+    keys = ((asset_id, recipes[link.recipe].name, recipes[link.recipe].recipe_hash) for link in chain)
+    return tuple(replace(link, past=pasts.get(key)) for link, key in zip(chain, keys, strict=True))
+
+
+def _needed_since(people: Population, issues: Mapping[str, int], past: datetime | None) -> datetime | None:
+    """What no model of these assets looks back beyond; None when one looks at everything.
+
+    Args:
+        past: what happened since then tells the errors that intervals are made of.
+    """
     windows = [people.settings[member.settings].window_us for member in people.members]
     if any(window is None for window in windows):
         return None
     starts = (issues[m.asset_id] - (window or 0) for m, window in zip(people.members, windows, strict=True))
-    return from_micros(min(starts))
+    since = from_micros(min(starts))
+    return since if past is None else min(since, past)
 
 
 def _is_silent(member: Member, issue: int, window_us: int | None) -> bool:

@@ -15,7 +15,7 @@ from fleet import artefacts, calendar, checks, rows
 from fleet.engines import Mark
 from fleet.errors import NoData
 from fleet.forecaster import Fitted, Question
-from fleet.judging import Finished, ended, run_row, with_vintages
+from fleet.judging import Finished, ended, run_row, with_intervals, with_vintages
 from fleet.outcome import Failed, attempt, attempt_part
 from fleet.own import restored
 from fleet.plan import Context, Item, Link, Recipe
@@ -134,6 +134,9 @@ def _issued(context: Context, item: Item, link: Link, told: _Told) -> Block | Fa
         task, frame = question.task, _model(recipe, link).predict(*question)
     target = task.target
     checked = checks.check_output(frame, task)
+    if link.past is not None and not checked.quantiles:
+        history = context.history(item.asset, settings)
+        checked = with_intervals(checked, link.past, history, item.issue, settings.quantiles)
     flags = set(checked.quality) | ({"fallback"} if link.role == "fallback" else set())
     return Block(
         asset_id=item.asset.asset_id,

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fleet import calendar, cells, checks, rounds, rows
+from fleet import calendar, cells, checks, intervals, rounds, rows
 from fleet.engines import Mark
 from fleet.frames import History
 from fleet.metrics import evaluate, parse
@@ -132,7 +132,7 @@ class _Rows:
             self.failures.append((run["asset_id"], name, done))
             run |= {"status": "failed", "error_code": done.code, "error": done.error}
         else:
-            self.blocks.append(done[0])
+            self.blocks += done[0]
             run = with_vintages(run | done[1], done[2])
         self.runs.append(ended(run, seconds))
 
@@ -200,7 +200,7 @@ def issues_of(end: int | None, settings: Settings) -> tuple[int, ...]:
     return tuple(calendar.micros(found).tolist())
 
 
-_Judged = tuple[Block, dict[str, Any], dict[str, str]]
+_Judged = tuple[list[Block], dict[str, Any], dict[str, str]]
 """The forecasts of all origins, what the run's row says of the fit, and the vintages that the last origin saw."""
 
 
@@ -212,8 +212,46 @@ def _judged(
         return past
     past = past or rounds.alone(context, recipe, course)
     settings, asset = context.settings[course.item.settings], course.item.asset
-    block = _block(course.item, recipe, settings, course.history, course.issues, past.targets, past.checked, run_id)
-    return block, past.trained, context.vintages(asset, recipe, course.issues[-1], past.targets[-1])
+    checked = _with_intervals(course.history, course.issues, past.targets, past.checked, settings.quantiles)
+    made = list(zip(course.issues, past.targets, checked, strict=True))
+    # The rows of a block have the same quantiles; the first issues may have none.
+    parts = ([one for one in made if bool(one[2].quantiles) is there] for there in (False, True))
+    blocks = [_block(course.item, recipe, settings, course.history, part, run_id) for part in parts if part]
+    return blocks, past.trained, context.vintages(asset, recipe, course.issues[-1], past.targets[-1])
+
+
+def _with_intervals(
+    history: History,
+    issues: Sequence[int],
+    targets: Sequence[pd.DatetimeIndex],
+    checked: Sequence[checks.Checked],
+    levels: tuple[float, ...],
+) -> Sequence[checks.Checked]:
+    """With quantiles for a model that has none: each issue's from the errors of earlier ones, as far as then known."""
+    if not levels or any(forecast.quantiles for forecast in checked):
+        return checked
+    sizes = [len(target) for target in targets]
+    past = intervals.Past(
+        issue_time=np.repeat(np.array(issues), sizes),
+        valid_time=np.concatenate([calendar.micros(target) for target in targets]),
+        step=np.concatenate([np.arange(1, size + 1) for size in sizes]),
+        mean=np.concatenate([forecast.mean for forecast in checked]),
+    )
+    return [
+        with_intervals(forecast, past.before(issue), history, issue, levels)
+        for issue, forecast in zip(issues, checked, strict=True)
+    ]
+
+
+def with_intervals(
+    forecast: checks.Checked, past: intervals.Past, history: History, issue: int, levels: tuple[float, ...]
+) -> checks.Checked:
+    """A forecast with conformal quantiles, where enough of its recipe's errors were known at the issue."""
+    margins = intervals.margins(past.errors(history.readings(past.valid_time, issue)), levels)
+    if margins is None:
+        return forecast
+    quantiles = intervals.around(forecast.mean, margins, levels)
+    return checks.Checked(forecast.mean, dict(quantiles), (*forecast.quality, "conformal"))
 
 
 def _block(
@@ -221,11 +259,10 @@ def _block(
     recipe: Recipe,
     settings: Settings,
     history: History,
-    issues: Sequence[int],
-    targets: Sequence[pd.DatetimeIndex],
-    checked: Sequence[checks.Checked],
+    made: Sequence[tuple[int, pd.DatetimeIndex, checks.Checked]],
     run_id: str,
 ) -> Block:
+    issues, targets, checked = zip(*made, strict=True)
     sizes = [len(target) for target in targets]
     valid = np.concatenate([calendar.micros(target) for target in targets])
     truth, version = history.truth(valid)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -145,7 +146,8 @@ def leaderboard(  # noqa: PLR0913  # a keyword for each way to cut it, as on the
         truth: what live forecasts were scored against.
     """
     names = list(dict.fromkeys([*metrics, *([sort_by] if sort_by not in metrics else [])]))
-    sums = compared(
+    comparing = partial(
+        compared,
         snapshot,
         role=role,
         recipes=recipes,
@@ -156,7 +158,11 @@ def leaderboard(  # noqa: PLR0913  # a keyword for each way to cut it, as on the
         assets=assets,
         truth=truth,
     )
-    values = {name: measured(snapshot, sums, parse(name), product=product) for name in names}
+    sums = comparing()
+    # Intervals are compared where all recipes have them: those out of past errors begin only after some of these.
+    shared = comparing(quantiles=True) if any(parse(name).probabilistic for name in names) else sums
+    of = {name: _beside(sums, shared) if parse(name).probabilistic else sums for name in names}
+    values = {name: measured(snapshot, of[name], parse(name), product=product) for name in names}
     micro = average == "micro"
     units = snapshot.sql("select distinct unit from assets limit 2").rows()
     libraries = {(row["recipe"], row["recipe_hash"]): row["library"] for row in snapshot.sql(LIBRARIES).rows()}
@@ -181,7 +187,7 @@ def leaderboard(  # noqa: PLR0913  # a keyword for each way to cut it, as on the
             assets=tuple(sums.asset[mine]), values={name: values[name][mine] for name in names}
         )
         for name in names:
-            row[name] = _micro(sums, mine, name) if micro else _average(values[name][mine], average)
+            row[name] = _micro(of[name], mine, name) if micro else _average(values[name][mine], average)
         table.append(row)
     if by is None:
         table += [_absent(recipe, sums, names) for recipe in sums.missing if recipe not in sums.recipe]
@@ -240,6 +246,19 @@ def worst(
     return sorted(chosen.values(), key=lambda row: (-_badness(row[metric], metric), row["asset_id"]))[:n]
 
 
+def _beside(sums: Sums, shared: Sums) -> Sums:
+    """The sums of the points with quantiles in the rows of all points; NaN where a row has no such point."""
+    if shared is sums:
+        return sums
+    place = {key: row for row, key in enumerate(zip(shared.asset, shared.recipe, shared.lead, strict=True))}
+    rows = np.array([place.get(key, -1) for key in zip(sums.asset, sums.recipe, sums.lead, strict=True)], dtype=int)
+    columns = {
+        name: np.where(rows >= 0, values[rows], np.nan) if len(values) else np.full(len(rows), np.nan)
+        for name, values in shared.columns.items()
+    }
+    return replace(sums, columns=columns, levels=shared.levels)
+
+
 def _absent(recipe: str, sums: Sums, names: Sequence[str]) -> dict[str, Any]:
     """The row of a recipe that stands for no asset."""
     nothing = {"assets": 0, "n": 0, "missing": sums.missing[recipe], "undefined": 0, "perfect_foresight": False}
@@ -268,6 +287,8 @@ def _micro(sums: Sums, mine: list[int], name: str) -> float | None:
     metric = parse(name)
     if metric.season or metric.recipe:
         return None
+    if metric.probabilistic:
+        mine = [row for row in mine if sums.columns["n_q"][row] > 0]
     total = {column: np.array([values[mine].sum()]) for column, values in sums.columns.items()}
     value = float(evaluate(metric, total)[0])
     return None if math.isnan(value) else value

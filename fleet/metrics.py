@@ -143,9 +143,9 @@ class Metric:
             levels: the quantile levels that the store holds; only mean_pinball and crps ask.
         """
         if self.family in ("mean_pinball", "crps"):
-            return "n", *(f"pinball_sum_{quantile_column(level)}" for level in sorted(levels))
+            return "n", "n_q", *(f"pinball_sum_{quantile_column(level)}" for level in sorted(levels))
         total, count = self.parts
-        return count, total
+        return (*(("n",) if count == "n_q" else ()), count, total)
 
 
 # total, count; a total that ends with _ takes the tail of the metric's name
@@ -160,10 +160,10 @@ _PARTS: dict[Family, tuple[str, str]] = {
     "rmsse": ("sum_sq_e", "n"),
     "skill": ("sum_abs_e", "n"),
     "nmae_cap": ("sum_nmae_cap", "n_cap"),
-    "pinball": ("pinball_sum_", "n"),
-    "coverage": ("covered_", "n"),
-    "width": ("width_sum_", "n"),
-    "winkler": ("winkler_sum_", "n"),
+    "pinball": ("pinball_sum_", "n_q"),
+    "coverage": ("covered_", "n_q"),
+    "width": ("width_sum_", "n_q"),
+    "winkler": ("winkler_sum_", "n_q"),
 }
 
 
@@ -259,6 +259,10 @@ def evaluate(
 
 
 def _column(sums: Mapping[str, FloatArray], name: str) -> FloatArray:
+    if name == "n_q":
+        # Where it is not told, all points have quantiles.
+        told, n = _given(sums.get(name), sums), _column(sums, "n")
+        return np.where(np.isnan(told), n, told)
     return _given(sums.get(name), sums)
 
 
@@ -280,7 +284,7 @@ def _skill(metric: Metric, sums: Mapping[str, FloatArray], baseline: Mapping[str
 
 
 def _from_levels(sums: Mapping[str, FloatArray], weights: Weights) -> FloatArray:
-    n = _column(sums, "n")
+    n = _column(sums, "n_q")
     found = [name for name in sums if name.startswith("pinball_sum_q")]
     if not found:
         return np.full(n.shape, np.nan)

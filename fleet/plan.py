@@ -12,6 +12,7 @@ from fleet import calendar
 from fleet.forecaster import Forecaster, Many, Question, scope_of
 from fleet.frames import AssetRows, Covariate, History, Panel, covariate_frame, shown
 from fleet.gate import Gate
+from fleet.intervals import Past
 from fleet.task import IntArray, Task
 from fleet.timetable import Timetable
 from fleet.vintages import listed_issues, own_issues
@@ -264,6 +265,8 @@ class Link:
         blob: the fitted model as saved, out of its envelope, or where it lies in the store, for the worker to read;
             None fits on the spot (a recipe that learns nothing).
         codec: the form of the blob.
+        past: what the recipe forecast in its backtest, for the intervals of a model that has none; None where no
+            quantiles are asked for, or it was not judged.
     """
 
     recipe: str
@@ -272,6 +275,7 @@ class Link:
     run_id: str
     blob: bytes | Place | None
     codec: str = ""
+    past: Past | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

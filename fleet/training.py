@@ -194,7 +194,15 @@ def _figures(
     for (name, extra), assets in groups.items():
         metric, names = parse(name), [*recipes, *([extra] if extra else [])]
         product = people.product
-        sums = compared(snapshot, role="backtest", recipes=names, product=product, assets=assets, across="asset")
+        sums = compared(
+            snapshot,
+            role="backtest",
+            recipes=names,
+            product=product,
+            assets=assets,
+            across="asset",
+            quantiles=metric.probabilistic,
+        )
         errors = loss(metric, measured(snapshot, sums, metric, product=product))
         for asset_id, recipe, error, points, foresight in zip(
             sums.asset, sums.recipe, errors, sums.columns["n"], sums.foresight, strict=True

@@ -132,7 +132,7 @@ def arrow_type(kind: Kind) -> pa.DataType:
             return pa.date32()
 
 
-_FAMILIES = ("q", "pinball_sum_q", "covered_", "width_sum_", "winkler_sum_")
+_FAMILIES = ("q", "n_q", "pinball_sum_q", "covered_", "width_sum_", "winkler_sum_")
 
 
 def dynamic_rank(name: str) -> tuple[int, float, str]:
@@ -272,7 +272,8 @@ _DECLARED = (
         sort=("asset_id", "day"),
         time_column="day",
         partition="month",
-        dynamic=r"pinball_sum_q\d{2,}|(?:covered|width_sum|winkler_sum)_\d+",
+        # n_q: of a cell with quantiles the points that have them, as those before a recipe's first errors do not.
+        dynamic=r"n_q|pinball_sum_q\d{2,}|(?:covered|width_sum|winkler_sum)_\d+",
         dynamic_after="n_cap",
     ),
     Table(

@@ -259,7 +259,10 @@ def _highest(names: pa.ChunkedArray, badness: FloatArray, most: int) -> npt.NDAr
 def _added(metric: Metric) -> str:
     """SQL that adds up the columns of ``scores`` that a metric needs, as far as the store has them."""
     several = ("pinball_sum_.+",) if metric.family in ("mean_pinball", "crps") else ()
-    return f"sum(columns('^({'|'.join([*metric.columns(), *several])})$'))"
+    summed = [name for name in (*metric.columns(), *several) if name != "n_q"]
+    # A store has no n_q before there were quantiles; where a cell does not tell it, all its points have them.
+    bare = ", sum(least(*columns('^(n|n_q)$'))) as n_q" if "n_q" in metric.columns() else ""
+    return f"sum(columns('^({'|'.join(summed)})$')){bare}"
 
 
 def _with_days(snapshot: Snapshot, found: pa.Table, metric: str, product: str) -> tuple[Worst, ...]:
@@ -323,7 +326,7 @@ def _floats(column: pa.ChunkedArray) -> FloatArray:
 
 def _sums(table: pa.Table) -> Sums:
     """Rows of added-up columns of ``scores`` in the form that metrics are measured on."""
-    names = [name for name in table.column_names if name in ("n", "n_cap") or name.partition("_")[0] in _ADDED]
+    names = [name for name in table.column_names if name in ("n", "n_cap", "n_q") or name.partition("_")[0] in _ADDED]
 
     def texts(name: str) -> npt.NDArray[np.object_]:
         return np.asarray(table[name].to_pylist(), dtype=object)

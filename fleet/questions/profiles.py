@@ -255,6 +255,8 @@ def _levels(snapshot: Snapshot) -> tuple[float, ...]:
 def _terms(metric: Metric, levels: tuple[float, ...]) -> dict[str, str]:
     """SQL of the sums that a metric divides."""
     terms = dict(TERMS)
+    if levels:
+        terms["n_q"] = f"count(coalesce({', '.join(map(quantile_column, levels))}))"
     for level in levels:
         under = f"(y - {quantile_column(level)})"
         terms[f"pinball_sum_{quantile_column(level)}"] = f"sum(greatest({level} * {under}, ({level} - 1) * {under}))"

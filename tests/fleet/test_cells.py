@@ -81,6 +81,7 @@ def looped(rows: pa.Table) -> dict[tuple[Any, ...], dict[str, float]]:
         cell["sum_smape"] += 2 * abs(f - y) / (abs(f) + abs(y)) if f or y else 0.0
         cell["sum_nmae_cap"] += abs(f - y) / cap if cap else 0.0
         cell["n_cap"] += bool(cap)
+        cell["n_q"] += 1
         for level in LEVELS:
             q = row[f"q{int(level * 100)}"]
             cell[f"pinball_sum_q{int(level * 100)}"] += max(level * (y - q), (level - 1) * (y - q))

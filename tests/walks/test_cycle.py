@@ -212,11 +212,16 @@ def test_issued_forecasts_name_the_version_that_made_them(done: Done) -> None:
         assert (issued[column].to_numpy() == versions.loc[issued["version_id"], column].to_numpy()).all()
 
 
-def test_quantiles_come_from_the_model_that_has_them(done: Done) -> None:
+def test_quantiles_come_from_the_model_or_from_its_errors_and_say_so(done: Done) -> None:
     frame = done.frame("forecasts")
-    level = frame["recipe"] == "level"
-    assert frame.loc[level, ["q10", "q50", "q90"]].notna().all().all()
-    assert frame.loc[~level, ["q10", "q50", "q90"]].isna().all().all()
+    own, there = frame["recipe"] == "level", frame[["q10", "q50", "q90"]].notna()
+    assert (there.all(axis=1) == there.any(axis=1)).all()
+    assert there.loc[own].all(axis=None)
+    assert (there["q10"] & ~own == frame["quality"].str.contains("conformal")).all()
+    of_others = frame[~own & (frame["role"] == "backtest")].sort_values("issue_time")
+    # Four origins a day apart: only the last has the errors of three before it.
+    days = of_others.groupby(["asset_id", "recipe", "issue_time"])["q10"].count().groupby(["asset_id", "recipe"])
+    assert {tuple(counts > 0) for _, counts in days} == {(False, False, False, True)}
 
 
 # -- scores against pandas -----------------------------------------------------------------------------------------
