@@ -24,9 +24,6 @@ if TYPE_CHECKING:
     from store.reading import Snapshot
     from store.writing import Transaction
 
-SLICE_POINTS = 400_000
-"""So many forecast points are taken at once, about: 150 MB while they are summed."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pass:

@@ -9,7 +9,8 @@ so that nothing is counted twice and nothing lost.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from datetime import time as clock_time
 from typing import TYPE_CHECKING
@@ -24,35 +25,33 @@ from fleet.driver import Driver
 from fleet.ledger import Ledger
 from fleet.metrics import level_of
 from fleet.outcome import Outcome, Report
-from fleet.passes import SLICE_POINTS, Pass, slices
+from fleet.passes import Pass, slices
 from fleet.population import CAPACITIES, Population
 from store.thinning import MARK, Extent
 
 if TYPE_CHECKING:
+    from store import Store
     from store.reading import Snapshot
 
 DAY_S = 86_400
-# Slices are committed together: a kill costs so much work at most, and a commit of many cells a fraction of that.
-COMMIT_S = 5.0
-COMMIT_CELLS = 200_000
 
 # The local day of a forecast's valid time is the cell's day; every cell that a new row touches is computed again. Those
 # of a backtest came with its forecasts, from the actuals that its run had seen: they are stale when one is newer.
 # Instants are counted before they are told as local days, there are a hundred times fewer of them.
 STALE = """
-with told as (select asset_id, valid_time, _v from actuals__v where _v > $seen),
-known as (select asset_id, valid_time, _v from actuals__v where _v <= $seen and isfinite(y)),
+with told as (select asset_id, valid_time, _v from ACTUALS where _v > $seen),
+known as (select asset_id, valid_time, _v from ACTUALS where _v <= $seen and isfinite(y)),
 fresh as (select asset_id, valid_time, role, run_id from forecasts__v where _v > $seen),
 judged as (
     select f.asset_id, f.valid_time, r.data_version from fresh f join runs r on r.run_id = f.run_id
     where f.role = 'backtest' and $backtests
 ), touched as (
     select f.asset_id, f.valid_time, false as backtest, count(*) as issued
-    from forecasts f join told a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    from forecasts f semi join told a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
     where f.role <> 'backtest' group by f.asset_id, f.valid_time
     union all
     select f.asset_id, f.valid_time, false as backtest, count(*) as issued
-    from fresh f join known a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    from fresh f semi join known a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
     where f.role <> 'backtest' group by f.asset_id, f.valid_time
     union all
     select f.asset_id, f.valid_time, true as backtest, count(*) as issued
@@ -72,6 +71,8 @@ select t.asset_id, (t.valid_time at time zone c.tz)::date as day,
 from touched t join clocks c on c.asset_id = t.asset_id
 group by all order by t.asset_id, day
 """
+# A reading that comes late may be older than the one in force, and so change the first one only.
+TOLD: Mapping[Truth, str] = {"latest": "actuals__v", "first": "actuals_all__v"}
 # Against what forecasts are scored: the reading in force, or the first one there was of an instant.
 TRUTHS: Mapping[Truth, str] = {
     "latest": "select asset_id, valid_time, y, _v from actuals__v where BOUNDS",
@@ -128,37 +129,51 @@ on a.asset_id = f.asset_id and a.valid_time = f.valid_time
 """
 
 
-def score(driver: Driver, people: Population, ledger: Ledger, *, points: int = SLICE_POINTS) -> Report:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How much is taken at once; the scores do not depend on it.
+
+    Args:
+        points: about so many forecast points are read and summed: 400,000 take 150 MB.
+        cells: so many are committed together,
+        seconds: or what was made in that time.
+    """
+
+    points: int = 400_000
+    cells: int = 200_000
+    seconds: float = 5.0
+
+
+PACE = Pace()
+
+
+def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
     """Score every live forecast whose actuals arrived or changed; one outcome per asset that had something to score.
 
     Always against the reading in force; where ``[data] truth`` says so against the first one too. A backtest is scored
     again where a reading was revised that it was judged by.
-
-    Args:
-        points: so many forecast points are taken at once; the scores do not depend on it.
     """
-    snapshot = driver.store.snapshot()
-    waiting = not_yet_scorable(snapshot)
+    waiting = not_yet_scorable(driver.store.snapshot())
     if waiting:
         ledger.note(f"{waiting:,} forecast steps of the last 7 days are not yet scorable: they have no actual yet")
-    done: set[str] = set()
-    truths: tuple[Truth, ...] = ("latest", "first") if driver.config.data.truth == "first" else ("latest",)
-    for truth in truths:
-        while not driver.interrupt.asked():
-            snapshot = driver.store.snapshot()
-            now = Pass.next_of(snapshot, truth)
-            done |= _passed(driver, snapshot, now, people, ledger, points)
-            if now.upto is None:
-                break  # it was not the rest of an older one
-    stopped = driver.interrupt.asked()
+    clocks, done = clocks_of(people), set[str]()
+    stopped = driver.interrupt.asked
+    for truth in ("latest", "first") if driver.config.data.truth == "first" else ("latest",):
+        ledger.begin("scoring", people)
+        for step in renewed(driver.store, clocks, truth, stopped=stopped, note=ledger.job):
+            for _ in step.assets:
+                ledger.step("ok")
+            done |= step.assets
+            ledger.count(step.written)
+            ledger.add(None)
     ledger.begin("", people)
     outcomes = [
         Outcome(asset_id=one.asset_id, product=people.product, status="ok" if one.asset_id in done else "skipped")
         for one in people.members
-        if one.asset_id in done or not stopped
+        if one.asset_id in done or not stopped()
     ]
     ledger.add(None, outcomes)
-    return ledger.close(interrupted=stopped)
+    return ledger.close(interrupted=stopped())
 
 
 def not_yet_scorable(snapshot: Snapshot) -> int:
@@ -169,42 +184,70 @@ def not_yet_scorable(snapshot: Snapshot) -> int:
     return int(snapshot.sql(OPEN, {"since": newest - timedelta(days=7)}).rows()[0]["n"])
 
 
-def _passed(driver: Driver, snapshot: Snapshot, now: Pass, people: Population, ledger: Ledger, points: int) -> set[str]:
-    """Do what is left of a pass, or as much of it as there is time for; the assets that were scored."""
-    clocks = clocks_of(people)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What came of a slice: the assets that it was the first to reach, the rows that were committed by table."""
+
+    assets: frozenset[str]
+    written: Mapping[str, int]
+
+
+def renewed(
+    store: Store,
+    clocks: pa.Table,
+    truth: Truth,
+    *,
+    pace: Pace = PACE,
+    stopped: Callable[[], bool] = lambda: False,
+    note: str = "",
+) -> Iterator[Step]:
+    """Score what is stale, slice by slice; first what an older pass had left.
+
+    Args:
+        clocks: as of `stale_days`.
+        stopped: asked after each slice; True commits what is there and ends.
+    """
+    finishing = True
+    while finishing and not stopped():
+        snapshot = store.snapshot()
+        now = Pass.next_of(snapshot, truth)
+        finishing = now.upto is not None
+        yield from _passed(store, snapshot, clocks, now, pace, stopped, note)
+
+
+def _passed(
+    store: Store, snapshot: Snapshot, clocks: pa.Table, now: Pass, pace: Pace, stopped: Callable[[], bool], note: str
+) -> Iterator[Step]:
+    """Do what is left of a pass, or as much of it as there is time for."""
     stale = now.left(stale_days(snapshot, clocks, now))
-    if not stale.num_rows:
-        if now.upto is not None:
-            _commit(driver, ledger, now, [], whole=True)
-        return set()
-    ledger.begin("scoring", people)
-    done: set[str] = set()
+    left = stale.num_rows
+    if not left and now.upto is not None:
+        yield Step(assets=frozenset(), written=_commit(store, now, [], note, whole=True))
     held: list[pa.Table] = []
-    left, since = stale.num_rows, time.monotonic()
-    for slice_, scored in scored_slices(snapshot, clocks, stale, now.truth, points):
+    before, began, ended = "", time.monotonic(), False
+    for slice_, scored in scored_slices(snapshot, clocks, stale, now.truth, pace.points):
         held.append(scored)
         now, left = now.reached(slice_), left - slice_.num_rows
-        for asset in set(slice_["asset_id"].to_pylist()) - done:
-            done.add(asset)
-            ledger.step("ok")
-        ledger.add(None)
-        stopped = driver.interrupt.asked()
-        late = time.monotonic() - since > COMMIT_S or sum(one.num_rows for one in held) >= COMMIT_CELLS
-        if late or stopped or not left:
-            _commit(driver, ledger, now, held, whole=not left)
-            held, since = [], time.monotonic()
-        if stopped:
-            break
-    return done
+        late = time.monotonic() - began > pace.seconds or sum(one.num_rows for one in held) >= pace.cells
+        ended = stopped()
+        written: Mapping[str, int] = {}
+        if late or ended or not left:
+            written = _commit(store, now, held, note, whole=not left)
+            held, began = [], time.monotonic()
+        assets = slice_["asset_id"].to_pylist()
+        yield Step(assets=frozenset(assets) - {before}, written=written)
+        before = assets[-1]
+        if ended:
+            return
 
 
-def _commit(driver: Driver, ledger: Ledger, now: Pass, held: list[pa.Table], *, whole: bool) -> None:
-    """Cells, and how far they reach, at once."""
-    transaction = driver.store.begin(note=ledger.job)
+def _commit(store: Store, now: Pass, held: Sequence[pa.Table], note: str, *, whole: bool) -> Mapping[str, int]:
+    """Cells, and how far they reach, at once; the rows that this stored."""
+    transaction = store.begin(note=note)
     for scored in held:
         transaction.replace("scores", scored)
     now.mark(transaction, whole=whole)
-    ledger.count(transaction.commit().written)
+    return transaction.commit().written
 
 
 def clocks_of(people: Population) -> pa.Table:
@@ -228,7 +271,7 @@ def stale_days(snapshot: Snapshot, clocks: pa.Table, now: Pass) -> pa.Table:
         asset_id, day, points (about how many forecast points there are), live and backtest (whose cells are meant).
     """
     asked = {"seen": now.seen, "backtests": now.truth == "latest"}
-    return snapshot.sql(STALE, asked, {"clocks": clocks}).arrow()
+    return snapshot.sql(STALE.replace("ACTUALS", TOLD[now.truth]), asked, {"clocks": clocks}).arrow()
 
 
 def scored_slices(
