@@ -1,131 +1,289 @@
 """The verb `score`: what was forecast beside what happened, as sums that any window can be made of later.
 
 A cell is one asset, version, role, truth, local day and lead bucket. It is computed again, whole, when an actual or a
-forecast in it is newer than the watermark; one whose last actual was taken back counts nothing from then on. Cells and
-watermark are one commit, so that nothing is counted twice and nothing lost.
+forecast in it is newer than the watermark; one whose last actual was taken back counts nothing from then on. The stale
+days are taken in slices, so that memory does not grow with their number. Cells and how far they reach are one commit,
+so that nothing is counted twice and nothing lost.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import timedelta
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from datetime import time as clock_time
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet import cells
+from fleet.calendar import step_seconds
 from fleet.comparison import Truth
 from fleet.driver import Driver
 from fleet.ledger import Ledger
 from fleet.metrics import level_of
 from fleet.outcome import Outcome, Report
+from fleet.passes import Pass, slices
 from fleet.population import CAPACITIES, Population
 from store.thinning import MARK, Extent
 
 if TYPE_CHECKING:
+    from store import Store
     from store.reading import Snapshot
 
-WATERMARK = "score"
-# The local day of a forecast's valid time is the cell's day; every cell that a new row touches is computed again.
+DAY_S = 86_400
+
+# The local day of a forecast's valid time is the cell's day; every cell that a new row touches is computed again. Those
+# of a backtest came with its forecasts, from the actuals that its run had seen: they are stale when one is newer.
+# Instants are counted before they are told as local days, there are a hundred times fewer of them.
 STALE = """
-with live as (
-    select f.asset_id, f.valid_time, f._v from forecasts__v f semi join clocks c on c.asset_id = f.asset_id
-    where f.role <> 'backtest'
+with told as (select asset_id, valid_time, _v from ACTUALS where _v > $seen),
+known as (select asset_id, valid_time, _v from ACTUALS where _v <= $seen and isfinite(y)),
+fresh as (select asset_id, valid_time, role, run_id from forecasts__v where _v > $seen),
+judged as (
+    select f.asset_id, f.valid_time, r.data_version from fresh f join runs r on r.run_id = f.run_id
+    where f.role = 'backtest' and $backtests
 ), touched as (
-    select f.asset_id, f.valid_time from live f
-    semi join (select asset_id, valid_time from actuals__v where _v > $seen) a
-    on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    select f.asset_id, f.valid_time, false as backtest, count(*) as issued
+    from forecasts f semi join told a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    where f.role <> 'backtest' group by f.asset_id, f.valid_time
     union all
-    select f.asset_id, f.valid_time from (select * from live where _v > $seen) f
-    join (select asset_id, valid_time from actuals__v where _v <= $seen and isfinite(y)) a
-    on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    select f.asset_id, f.valid_time, false as backtest, count(*) as issued
+    from fresh f semi join known a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    where f.role <> 'backtest' group by f.asset_id, f.valid_time
+    union all
+    select f.asset_id, f.valid_time, true as backtest, count(*) as issued
+    from (select * from forecasts where role = 'backtest' and $backtests) f
+    join told a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    join runs r on r.run_id = f.run_id
+    where a._v > r.data_version group by f.asset_id, f.valid_time
+    union all
+    select f.asset_id, f.valid_time, true as backtest, count(*) as issued
+    from judged f join known a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    where a._v > f.data_version group by f.asset_id, f.valid_time
 )
-select distinct t.asset_id, (t.valid_time at time zone c.tz)::date as day
+select t.asset_id, (t.valid_time at time zone c.tz)::date as day,
+       (any_value(c.steps) * (coalesce(max(t.issued) filter (where t.backtest), 0)
+                            + coalesce(max(t.issued) filter (where not t.backtest), 0)))::bigint as points,
+       bool_or(not t.backtest) as live, bool_or(t.backtest) as backtest
 from touched t join clocks c on c.asset_id = t.asset_id
+group by all order by t.asset_id, day
 """
+# A reading that comes late may be older than the one in force, and so change the first one only.
+TOLD: Mapping[Truth, str] = {"latest": "actuals__v", "first": "actuals_all__v"}
 # Against what forecasts are scored: the reading in force, or the first one there was of an instant.
 TRUTHS: Mapping[Truth, str] = {
-    "latest": "select asset_id, valid_time, y, _v from actuals__v",
+    "latest": "select asset_id, valid_time, y, _v from actuals__v where BOUNDS",
     "first": """select asset_id, valid_time, arg_min(y, (available_at, _v)) as y, arg_min(_v, (available_at, _v)) as _v
-                from actuals_all__v where isfinite(y) group by asset_id, valid_time""",
+                from actuals_all__v where isfinite(y) and BOUNDS group by asset_id, valid_time""",
 }
-ROWS = f"""
-with held as ({CAPACITIES}), truth as (TRUTH)
-select f.*, a.y, a._v as actuals_v, t.capacity, $truth as truth, s.day,
-       coalesce(json_extract_string(r.tags, '$.perfect_foresight') = 'true', false) as perfect_foresight
-from forecasts f
-join clocks c on c.asset_id = f.asset_id
-join stale s on s.asset_id = f.asset_id and s.day = (f.valid_time at time zone c.tz)::date
-join truth a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
-asof left join held t on t.asset_id = f.asset_id and f.valid_time >= t.begins
-left join runs r on r.run_id = f.run_id
-where f.role <> 'backtest' and isfinite(a.y)
-order by f.asset_id, f.issue_time, f.valid_time
+BOUNDS = "asset_id >= $first and asset_id <= $last and valid_time >= $since and valid_time < $until"
+# What happened in a slice: all that depends on the instant alone, before it meets the many forecasts of the instant.
+HAPPENED = f"""
+with held as ({CAPACITIES}), read as (
+    select a.asset_id, a.valid_time, a.y, a._v as actuals_v, (a.valid_time at time zone c.tz)::date as day
+    from (TRUTH) a join clocks c on c.asset_id = a.asset_id where isfinite(a.y)
+)
+select r.*, s.live, s.backtest, t.capacity
+from read r
+join slice s on s.asset_id = r.asset_id and s.day = r.day
+asof left join held t on t.asset_id = r.asset_id and r.valid_time >= t.begins
+order by r.asset_id, r.valid_time
+"""
+# Not sorted: the sums are made in an order of their own, and to sort whole rows takes longer than all the rest.
+POINTS = """
+select f.* exclude (run_id, step, quality, created_at), a.y, a.actuals_v, a.capacity, a.day,
+       coalesce(f.run_id in (select run_id from seeing), false) as perfect_foresight
+from forecasts f join happened a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+where f.asset_id >= $first and f.asset_id <= $last and f.valid_time >= $since and f.valid_time < $until
+  and (f.role <> 'backtest' or $backtests) and case when f.role = 'backtest' then a.backtest else a.live end
+"""
+SEEING = """
+select run_id from runs
+where contains(tags, 'perfect_foresight') and json_extract_string(tags, '$.perfect_foresight') = 'true'
 """
 # Cells that have lost their last actual, which was taken back.
 EMPTIED = """
 select s.asset_id, s.product, s.recipe, s.recipe_hash, s.version_id, s.role, s.truth, s.perfect_foresight, s.day,
        s.lead_bucket
-from scores s join stale d on d.asset_id = s.asset_id and d.day = s.day
-where s.role <> 'backtest' and s.truth = $truth and s.n > 0 and not exists (
+from scores s join slice d on d.asset_id = s.asset_id and d.day = s.day
+where s.asset_id >= $first and s.asset_id <= $last and s.day >= $since::date and s.day < $until::date
+  and case when s.role = 'backtest' then d.backtest else d.live end
+  and s.truth = $truth and s.n > 0 and not exists (
     select 1 from scored c
     where c.asset_id = s.asset_id and c.product = s.product and c.recipe is not distinct from s.recipe
       and c.recipe_hash is not distinct from s.recipe_hash and c.version_id is not distinct from s.version_id
       and c.role = s.role and c.truth = s.truth and c.perfect_foresight is not distinct from s.perfect_foresight
       and c.day = s.day and c.lead_bucket = s.lead_bucket)
 """
+NEWEST = "select max(issue_time) as at from forecasts where role <> 'backtest'"
 OPEN = """
-with issued as (select asset_id, valid_time, issue_time from forecasts where role <> 'backtest'),
-newest as (select asset_id, valid_time from issued
-    where issue_time >= (select max(issue_time) from issued) - interval 7 day)
-select count(*) as n from newest f
+with issued as (
+    select asset_id, valid_time, count(*) as n from forecasts where role <> 'backtest' and issue_time >= $since
+    group by asset_id, valid_time)
+select coalesce(sum(f.n), 0)::bigint as n from issued f
 anti join (select asset_id, valid_time from actuals where isfinite(y)) a
 on a.asset_id = f.asset_id and a.valid_time = f.valid_time
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """How much is taken at once; the scores do not depend on it.
+
+    Args:
+        points: about so many forecast points are read and summed: 400,000 take 150 MB.
+        cells: so many are committed together,
+        seconds: or what was made in that time.
+    """
+
+    points: int = 400_000
+    cells: int = 200_000
+    seconds: float = 5.0
+
+
+PACE = Pace()
+
+
 def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
     """Score every live forecast whose actuals arrived or changed; one outcome per asset that had something to score.
 
-    Always against the reading in force; where ``[data] truth`` says so against the first one too.
+    Always against the reading in force; where ``[data] truth`` says so against the first one too. A backtest is scored
+    again where a reading was revised that it was judged by.
     """
-    snapshot = driver.store.snapshot()
-    clocks = pa.table(
+    waiting = not_yet_scorable(driver.store.snapshot())
+    if waiting:
+        ledger.note(f"{waiting:,} forecast steps of the last 7 days are not yet scorable: they have no actual yet")
+    clocks, done = clocks_of(people), set[str]()
+    stopped = driver.interrupt.asked
+    for truth in ("latest", "first") if driver.config.data.truth == "first" else ("latest",):
+        ledger.begin("scoring", people)
+        for step in renewed(driver.store, clocks, truth, stopped=stopped, note=ledger.job):
+            for _ in step.assets:
+                ledger.step("ok")
+            done |= step.assets
+            ledger.count(step.written)
+            ledger.add(None)
+    ledger.begin("", people)
+    outcomes = [
+        Outcome(asset_id=one.asset_id, product=people.product, status="ok" if one.asset_id in done else "skipped")
+        for one in people.members
+        if one.asset_id in done or not stopped()
+    ]
+    ledger.add(None, outcomes)
+    return ledger.close(interrupted=stopped())
+
+
+def not_yet_scorable(snapshot: Snapshot) -> int:
+    """Live forecast steps, issued in the 7 days up to the newest issue, that have no actual yet."""
+    newest = snapshot.sql(NEWEST).rows()[0]["at"]
+    if newest is None:
+        return 0
+    return int(snapshot.sql(OPEN, {"since": newest - timedelta(days=7)}).rows()[0]["n"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """What came of a slice: the assets that it was the first to reach, the rows that were committed by table."""
+
+    assets: frozenset[str]
+    written: Mapping[str, int]
+
+
+def renewed(
+    store: Store,
+    clocks: pa.Table,
+    truth: Truth,
+    *,
+    pace: Pace = PACE,
+    stopped: Callable[[], bool] = lambda: False,
+    note: str = "",
+) -> Iterator[Step]:
+    """Score what is stale, slice by slice; first what an older pass had left.
+
+    Args:
+        clocks: as of `stale_days`.
+        stopped: asked after each slice; True commits what is there and ends.
+    """
+    finishing = True
+    while finishing and not stopped():
+        snapshot = store.snapshot()
+        now = Pass.next_of(snapshot, truth)
+        finishing = now.upto is not None
+        yield from _passed(store, snapshot, clocks, now, pace, stopped, note)
+
+
+def _passed(
+    store: Store, snapshot: Snapshot, clocks: pa.Table, now: Pass, pace: Pace, stopped: Callable[[], bool], note: str
+) -> Iterator[Step]:
+    """Do what is left of a pass, or as much of it as there is time for."""
+    stale = now.left(stale_days(snapshot, clocks, now))
+    left = stale.num_rows
+    if not left and now.upto is not None:
+        yield Step(assets=frozenset(), written=_commit(store, now, [], note, whole=True))
+    held: list[pa.Table] = []
+    before, began, ended = "", time.monotonic(), False
+    for slice_, scored in scored_slices(snapshot, clocks, stale, now.truth, pace.points):
+        held.append(scored)
+        now, left = now.reached(slice_), left - slice_.num_rows
+        late = time.monotonic() - began > pace.seconds or sum(one.num_rows for one in held) >= pace.cells
+        ended = stopped()
+        written: Mapping[str, int] = {}
+        if late or ended or not left:
+            written = _commit(store, now, held, note, whole=not left)
+            held, began = [], time.monotonic()
+        assets = slice_["asset_id"].to_pylist()
+        yield Step(assets=frozenset(assets) - {before}, written=written)
+        before = assets[-1]
+        if ended:
+            return
+
+
+def _commit(store: Store, now: Pass, held: Sequence[pa.Table], note: str, *, whole: bool) -> Mapping[str, int]:
+    """Cells, and how far they reach, at once; the rows that this stored."""
+    transaction = store.begin(note=note)
+    for scored in held:
+        transaction.replace("scores", scored)
+    now.mark(transaction, whole=whole)
+    return transaction.commit().written
+
+
+def clocks_of(people: Population) -> pa.Table:
+    """By asset its zone, and how many steps a day has."""
+    return pa.table(
         {
             "asset_id": pa.array([member.asset_id for member in people.members], pa.string()),
             "tz": pa.array([member.config.timezone for member in people.members], pa.string()),
+            "steps": [max(1, round(DAY_S / step_seconds(member.config.freq))) for member in people.members],
         }
     )
-    waiting = snapshot.sql(OPEN).rows()[0]["n"]
-    if waiting:
-        ledger.note(f"{waiting:,} forecast steps of the last 7 days have no actual yet")
-    transaction = driver.store.begin(note=ledger.job)
-    done: set[str] = set()
-    truths: tuple[Truth, ...] = ("latest", "first") if driver.config.data.truth == "first" else ("latest",)
-    for truth in truths:
-        mark = WATERMARK if truth == "latest" else f"{WATERMARK} {truth}"
-        stale = snapshot.sql(STALE, {"seen": int(snapshot.mark(mark) or 0)}, {"clocks": clocks}).arrow()
-        if stale.num_rows:
-            transaction.replace("scores", _open(snapshot, _cells(snapshot, clocks, stale, truth)))
-            transaction.mark(mark, str(snapshot.id))
-            done |= set(stale["asset_id"].to_pylist())
-    if done:
-        ledger.count(transaction.commit().written)
-    else:
-        transaction.abort()
-    ledger.add(
-        None,
-        [
-            Outcome(
-                asset_id=member.asset_id,
-                product=people.product,
-                status="ok" if member.asset_id in done else "skipped",
-            )
-            for member in people.members
-        ],
-    )
-    return ledger.close()
+
+
+def stale_days(snapshot: Snapshot, clocks: pa.Table, now: Pass) -> pa.Table:
+    """The local days of assets whose cells a row after the watermark touches, in order.
+
+    Args:
+        clocks: columns asset_id, tz and steps (of a day).
+
+    Returns:
+        asset_id, day, points (about how many forecast points there are), live and backtest (whose cells are meant).
+    """
+    asked = {"seen": now.seen, "backtests": now.truth == "latest"}
+    return snapshot.sql(STALE.replace("ACTUALS", TOLD[now.truth]), asked, {"clocks": clocks}).arrow()
+
+
+def scored_slices(
+    snapshot: Snapshot, clocks: pa.Table, stale: pa.Table, truth: Truth, points: int
+) -> Iterator[tuple[pa.Table, pa.Table]]:
+    """Stale days in slices of about so many points, each with its cells.
+
+    A cell depends on its own points alone, so the slices together are what all days at once would be.
+    """
+    seeing = snapshot.sql(SEEING).arrow()
+    for slice_ in slices(stale, points):
+        yield slice_, _open(snapshot, _cells(snapshot, clocks, slice_, seeing, truth))
 
 
 def _open(snapshot: Snapshot, scored: pa.Table) -> pa.Table:
@@ -144,16 +302,33 @@ def _open(snapshot: Snapshot, scored: pa.Table) -> pa.Table:
     return scored
 
 
-def rows_against(truth: Truth) -> str:
-    """The question for the rows of stale cells, each beside what counts as the truth."""
-    return ROWS.replace("TRUTH", TRUTHS[truth])
+def points_of(snapshot: Snapshot, clocks: pa.Table, slice_: pa.Table, seeing: pa.Table, truth: Truth) -> pa.Table:
+    """The forecasts of stale days, each beside what counts as the truth, in no order; see `cells.score_cells`."""
+    bounds = _bounds(slice_)
+    question = HAPPENED.replace("TRUTH", TRUTHS[truth].replace("BOUNDS", BOUNDS))
+    happened = snapshot.sql(question, bounds, {"clocks": clocks, "slice": slice_}).arrow()
+    backtests = pc.any(slice_["backtest"]).as_py()
+    tables = {"happened": happened, "seeing": seeing}
+    rows = snapshot.sql(POINTS, {**bounds, "backtests": backtests}, tables).arrow()
+    truths = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows), pa.array([truth]))
+    return rows.append_column("truth", truths)
 
 
-def _cells(snapshot: Snapshot, clocks: pa.Table, stale: pa.Table, truth: Truth) -> pa.Table:
-    rows = snapshot.sql(rows_against(truth), {"truth": truth}, {"clocks": clocks, "stale": stale}).arrow()
+def _bounds(slice_: pa.Table) -> dict[str, object]:
+    """What every row of a slice lies between: assets, and UTC instants a day wider than the local days."""
+    days = pc.min_max(slice_["day"]).as_py()
+    since = datetime.combine(days["min"], clock_time(), UTC) - timedelta(days=1)
+    until = datetime.combine(days["max"], clock_time(), UTC) + timedelta(days=2)
+    assets = slice_["asset_id"]
+    return {"first": assets[0].as_py(), "last": assets[-1].as_py(), "since": since, "until": until}
+
+
+def _cells(snapshot: Snapshot, clocks: pa.Table, slice_: pa.Table, seeing: pa.Table, truth: Truth) -> pa.Table:
+    rows = points_of(snapshot, clocks, slice_, seeing, truth)
     levels = tuple(sorted(level_of(name) for name in rows.column_names if name[0] == "q" and name[1:].isdigit()))
     scored = cells.score_cells(rows, levels=levels)
-    emptied = snapshot.sql(EMPTIED, {"truth": truth}, {"stale": stale, "scored": scored}).arrow()
+    tables = {"slice": slice_, "scored": scored}
+    emptied = snapshot.sql(EMPTIED, {**_bounds(slice_), "truth": truth}, tables).arrow()
     if not emptied.num_rows:
         return scored
     nothing = {name: pa.repeat(0, emptied.num_rows) for name in (*cells.SUMS, *cells.dynamic_columns(levels))}

@@ -10,12 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from fleet.scoring import OPEN, STALE, rows_against
+from fleet.passes import Pass
+from fleet.scoring import not_yet_scorable, points_of, stale_days
 from store import FixedClock, Store
 from store.clock import EPOCH
 
 T = datetime(2024, 1, 1, tzinfo=UTC)
-CLOCKS = pa.table({"asset_id": ["a", "b"], "tz": ["Europe/Paris", "UTC"]})
+CLOCKS = pa.table({"asset_id": ["a", "b"], "tz": ["Europe/Paris", "UTC"], "steps": [24, 24]})
+NOBODY = pa.table({"run_id": pa.array([], pa.string())})
 
 
 @pytest.fixture
@@ -42,7 +44,8 @@ def actual(asset: str, hours: int, y: float | None = 2.0) -> dict[str, Any]:
 
 
 def stale(store: Store, seen: int) -> set[tuple[str, str]]:
-    rows = store.snapshot().sql(STALE, {"seen": seen}, {"clocks": CLOCKS}).rows()
+    now = Pass(truth="latest", seen=seen, at=store.head())
+    rows = stale_days(store.snapshot(), CLOCKS, now).to_pylist()
     found = [(row["asset_id"], row["day"].isoformat()) for row in rows]
     assert len(found) == len(set(found))
     return set(found)
@@ -72,14 +75,16 @@ def test_capacity_is_that_of_the_valid_time(store: Store) -> None:
     add(store, "forecasts", [forecast(asset, hours) for asset in "ab" for hours in range(3)])
     add(store, "actuals", [actual(asset, hours) for asset in "ab" for hours in range(3)])
     snapshot = store.snapshot()
-    days = snapshot.sql(STALE, {"seen": 0}, {"clocks": CLOCKS}).arrow()
-    rows = snapshot.sql(rows_against("latest"), {"truth": "latest"}, {"clocks": CLOCKS, "stale": days}).rows()
-    assert [row["capacity"] for row in rows] == [5.0, 9.0, 5.0, None, 7.0, 7.0]
+    days = stale_days(snapshot, CLOCKS, Pass(truth="latest", seen=0, at=snapshot.id))
+    rows = points_of(snapshot, CLOCKS, days, NOBODY, "latest").sort_by(
+        [("asset_id", "ascending"), ("valid_time", "ascending")]
+    )
+    assert rows["capacity"].to_pylist() == [5.0, 9.0, 5.0, None, 7.0, 7.0]
 
 
 def test_only_new_forecasts_are_counted_as_open(store: Store) -> None:
     late = T + timedelta(days=30)
     add(store, "forecasts", [forecast("a", 0), forecast("a", 0, late), forecast("a", 1, late - timedelta(days=7))])
-    assert store.snapshot().sql(OPEN).rows() == [{"n": 2}]
+    assert not_yet_scorable(store.snapshot()) == 2
     add(store, "actuals", [actual("a", 30 * 24), actual("a", 23 * 24 + 1, None)])
-    assert store.snapshot().sql(OPEN).rows() == [{"n": 1}]
+    assert not_yet_scorable(store.snapshot()) == 1

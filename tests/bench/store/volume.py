@@ -25,7 +25,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +44,18 @@ START = datetime(2024, 6, 1, tzinfo=UTC)
 PAUSE_S = 0.2
 FANS = 15
 DEADLINE_S = 60
+MOST_SCORE_MB = 1_000
+CONFIG = """
+[fleet]
+name = "volume"
+store = "volume.store"
+freq = "15min"
+horizon = 192
+quantiles = [0.1, 0.5, 0.9]
+[recipes.gbm]
+adapter = "seasonal_naive"
+season = 96
+"""
 
 
 def main(words: list[str]) -> None:
@@ -233,57 +245,71 @@ def fans(store: Store, assets: int) -> dict[str, Any]:
     return found
 
 
-def score(store: Store, assets: int) -> dict[str, Any]:
-    """What the verb ``score`` does for one day of actuals, from its first question to its commit."""
+def score(path: Path, assets: int) -> dict[str, Any]:
+    """The verb ``score`` for the last day, from its first question to its last commit; the day before was scored.
+
+    Two of its questions again afterwards, so that their seconds are told apart.
+    """
+    from fleet import Fleet, scoring
+    from fleet.passes import Pass
+
+    (path.parent / "fleet.toml").write_text(CONFIG, encoding="utf-8")
+    with Fleet.open(path.parent / "fleet.toml") as fleet:
+        store = fleet.store
+        (row,) = store.sql("select max(slot) as at from job_runs").arrow().to_pylist()
+        day = row["at"].replace(hour=0, minute=0)
+        happened(store, day - timedelta(days=1), assets)
+        fleet.score()
+        seen = int(store.snapshot().mark("score") or 0)
+        ingest_s = timed(lambda: happened(store, day, assets))
+        before_mb, cpu = peak_mb(), time.process_time()
+        began = time.perf_counter()
+        report = fleet.score()
+        seconds, cpu, peak = time.perf_counter() - began, time.process_time() - cpu, peak_mb()
+        assert report.ok == assets, report
+        snapshot, clocks = store.snapshot(), scoring.clocks_of(fleet.population())
+        now = Pass(truth="latest", seen=seen, at=snapshot.id)
+        waiting_s = timed(lambda: scoring.not_yet_scorable(snapshot))
+        stale_s = timed(lambda: scoring.stale_days(snapshot, clocks, now))
+        asked = "select sum(n)::bigint as points, count(*) as cells from scores where day = $day"
+        (sums,) = store.sql(asked, {"day": day.date()}).rows()
+    return {
+        "seconds": seconds, "cpu_s": cpu, "waiting_s": waiting_s, "stale_s": stale_s, "ingest_s": ingest_s, **sums,
+        "points_per_s": sums["points"] / seconds, "before_mb": before_mb, "peak_mb": peak, "limit_mb": MOST_SCORE_MB,
+        "within": peak <= MOST_SCORE_MB,
+    }  # fmt: skip
+
+
+def happened(store: Store, day: datetime, assets: int) -> None:
+    """A day of actuals, all at once."""
     import numpy as np
     import pyarrow as pa
 
-    from fleet import scoring
-
-    (row,) = store.sql("select max(slot) as at from job_runs").arrow().to_pylist()
-    day = row["at"].replace(hour=0, minute=0)
-    times = [day + number * QUARTER for number in range(96)]
-    actuals = pa.table(
-        {
-            "asset_id": pa.array([asset(one) for one in range(assets) for _ in times]),
-            "valid_time": pa.array(times * assets, pa.timestamp("us", "UTC")),
-            "y": np.random.default_rng(7).uniform(100, 5_000, assets * len(times)),
-            "available_at": pa.array([day + timedelta(days=1)] * (assets * len(times)), pa.timestamp("us", "UTC")),
-        }
+    utc, times = pa.timestamp("us", "UTC"), [day + number * QUARTER for number in range(96)]
+    rows = assets * len(times)
+    transaction = store.begin()
+    transaction.replace("assets", [{"asset_id": asset(one), "freq": "15min"} for one in range(assets)])
+    transaction.replace(
+        "actuals",
+        pa.table(
+            {
+                "asset_id": pa.array([asset(one) for one in range(assets) for _ in times]),
+                "valid_time": pa.array(times * assets, utc),
+                "y": np.random.default_rng(day.day).uniform(100, 5_000, rows),
+                "available_at": pa.repeat(pa.scalar(day + timedelta(days=1), utc), rows),
+            }
+        ),
     )
-    seen = store.head()
-    transaction = store.begin()
-    transaction.replace("actuals", actuals)
-    ingest_s = timed(transaction.commit)
-    names = [asset(one) for one in range(assets)]
-    clocks = pa.table({"asset_id": pa.array(names), "tz": pa.array(["UTC"] * assets)})
-    before = peak_mb()
-    took: dict[str, float] = {}
-
-    def step(name: str, act: Callable[[], Any]) -> Any:
-        began = time.perf_counter()
-        made = act()
-        took[f"{name}_s"] = time.perf_counter() - began
-        return made
-
-    snapshot = store.snapshot()
-    tables = {"clocks": clocks}
-    stale = step("stale", lambda: snapshot.sql(scoring.STALE, {"seen": seen}, tables).arrow())
-    scored = step("cells", lambda: scoring._cells(snapshot, clocks, stale))
-    transaction = store.begin()
-    transaction.replace("scores", scored)
-    step("commit", transaction.commit)
-    (points,) = (sum(scored["n"].to_pylist()),)
-    return {
-        "seconds": sum(took.values()), **took, "points": points, "cells": scored.num_rows, "ingest_s": ingest_s,
-        "peak_mb": peak_mb(), "before_mb": before,
-    }  # fmt: skip
+    transaction.commit()
 
 
 def alone(words: Sequence[str]) -> None:
     what, path, assets = words[0], words[1], int(words[2])
+    if what == "score":
+        print(json.dumps(score(Path(path), assets)))
+        return
     with Store.open(path) as store:
-        found = ask(store) if what == "ask" else fans(store, assets) if what == "fan" else score(store, assets)
+        found = ask(store) if what == "ask" else fans(store, assets)
     print(json.dumps(found))
 
 
