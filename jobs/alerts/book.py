@@ -286,7 +286,7 @@ def act(
     """
     snapshot = store.snapshot()
     book = {alert.alert_id: alert for alert in read(snapshot).alerts}
-    chosen = [book[_one(book, wanted)] for wanted in dict.fromkeys(ids)]
+    chosen = [book[resolved(book, wanted)] for wanted in dict.fromkeys(ids)]
     transaction = store.begin(note=f"alerts {action}")
     rows = [action_row(alert.alert_id, action, at=at, actor=actor, until=until, note=note) for alert in chosen]
     transaction.insert("alert_actions", rows)
@@ -298,9 +298,14 @@ def act(
     return [alert.alert_id for alert in chosen]
 
 
-def _one(book: Mapping[str, Alert], wanted: str) -> str:
-    found = [one for one in book if one == wanted or one.startswith(wanted) or one.endswith(wanted)]
+def resolved(ids: Collection[str], wanted: str) -> str:
+    """The id that this is, or that alone begins or ends with it.
+
+    >>> resolved(["01ab", "01cd"], "cd")
+    '01cd'
+    """
+    found = [one for one in ids if one == wanted or one.startswith(wanted) or one.endswith(wanted)]
     if len(found) != 1 or not wanted:
-        what = "is no open alert" if not found else f"is the beginning or the end of {len(found)}"
+        what = "is no such alert" if not found else f"is the beginning or the end of {len(found)}"
         raise AlertUnknown(f"{wanted!r} {what}", hint="`tsfleet alerts ls` lists them with their ids")
     return found[0]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from fleet import Fleet
 from fleet.config import JobSection
@@ -24,6 +25,8 @@ NOW = datetime(2024, 6, 10, tzinfo=UTC)
 TODAY = NOW.date()
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
 DAYS = 35
+HOUR = timedelta(hours=1)
+UTC_TIMES = pa.timestamp("us", "UTC")
 
 CONFIG = """
 [fleet]
@@ -61,7 +64,15 @@ class Watched:
         self.write("assets", [{"asset_id": name, **plain, **given} for name, given in self.assets.items()])
         self.champions(dict.fromkeys(self.assets, "ridge"))
 
-    def write(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    def again(self, rules: str) -> Watched:
+        """The same store under other rules."""
+        file = self.fleet.config.file
+        self.fleet.close()
+        file.write_text(CONFIG + textwrap.dedent(rules), encoding="utf-8")
+        self.fleet = Fleet.open(file, clock=self.clock)
+        return self
+
+    def write(self, table: str, rows: pa.Table | Sequence[Mapping[str, Any]]) -> None:
         transaction = self.fleet.store.begin()
         transaction.replace(table, rows) if table != "outcomes" else transaction.insert(table, rows)
         transaction.commit()
@@ -78,15 +89,13 @@ class Watched:
 
     def readings(self, until: Mapping[str, datetime] | None = None, y: float = 10.0, days: int = DAYS) -> None:
         """Hourly readings up to now, or until an instant: `y`, and twice that every other hour."""
+        begin, tables = NOW - timedelta(days=days), []
         for asset in self.assets:
-            end = (until or {}).get(asset, NOW)
-            hours = int((end - (NOW - timedelta(days=days))).total_seconds() // 3600)
-            times = [NOW - timedelta(days=days) + timedelta(hours=k) for k in range(hours)]
-            rows = [
-                {"asset_id": asset, "valid_time": t, "y": y * (1 + k % 2), "available_at": t + timedelta(hours=1)}
-                for k, t in enumerate(times)
-            ]
-            self.write("actuals", rows)
+            count = int(((until or {}).get(asset, NOW) - begin) / HOUR)
+            times = pa.array([begin + k * HOUR for k in range(count)], UTC_TIMES)
+            columns = {"valid_time": times, "y": y * (1 + np.arange(count) % 2), "available_at": times}
+            tables.append(pa.table({"asset_id": pa.repeat(asset, count), **columns}))
+        self.write("actuals", pa.concat_tables(tables))
 
     def scores(
         self,
@@ -116,16 +125,15 @@ class Watched:
     def weather(self, stations: Mapping[str, datetime], *, names: Sequence[str] = ("temp", "wind")) -> None:
         """Hourly values of each station up to an instant."""
         self.write("series", [{"series_id": station, "source": "weather", "freq": "1h"} for station in stations])
-        rows = []
+        begin, tables = NOW - timedelta(days=DAYS), []
         for station, end in stations.items():
-            hours = int((end - (NOW - timedelta(days=DAYS))).total_seconds() // 3600)
+            count = int((end - begin) / HOUR)
+            times = pa.array([begin + k * HOUR for k in range(count)], UTC_TIMES)
+            columns = {"valid_time": times, "available_at": times, "value": np.arange(count, dtype=np.float64)}
             for name in names:
-                for k in range(hours):
-                    t = NOW - timedelta(days=DAYS) + timedelta(hours=k)
-                    rows.append(
-                        {"series_id": station, "name": name, "valid_time": t, "available_at": t, "value": float(k)}
-                    )
-        self.write("covariates", rows)
+                both = {"series_id": pa.repeat(station, count), "name": pa.repeat(name, count)}
+                tables.append(pa.table({**both, **columns}))
+        self.write("covariates", pa.concat_tables(tables))
 
     def links(self, stations: Mapping[str, str], *, names: Sequence[str] = ("temp", "wind")) -> None:
         """Which station each asset sees."""
