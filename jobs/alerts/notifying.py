@@ -43,9 +43,10 @@ group by asset_id order by max(impact) desc, asset_id limit $most
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
-    """What was said of an alert over a channel so far."""
+    """What was said of an alert over a channel so far, or waits to be; and whether any of it arrived."""
 
     events: frozenset[str]
+    heard: bool
     last_at: datetime
 
 
@@ -68,6 +69,7 @@ def told_so_far(snapshot: Snapshot, at: datetime) -> dict[tuple[str, str], Told]
         held = found.get(key)
         found[key] = Told(
             events=frozenset({row["event"], *(held.events if held else ())}),
+            heard=row["status"] == "sent" or (held is not None and held.heard),
             last_at=max(row["created_at"], held.last_at) if held else row["created_at"],
         )
     return found
@@ -105,7 +107,7 @@ def due(
                 rows.append(_row(alert.alert_id, channel, "reminder", at))
     for alert in change.closed:
         for (alert_id, channel), held in told.items():
-            if alert_id == alert.alert_id and "closed" not in held.events and not alert.muted(at):
+            if alert_id == alert.alert_id and held.heard and "closed" not in held.events and not alert.muted(at):
                 rows.append(_row(alert_id, channel, "closed", at))
     return rows
 
