@@ -139,12 +139,12 @@ def _found(
     if not found:
         raise NothingSelected("the store holds no asset", hint="tsfleet ingest brings them in")
     globs = (select,) if isinstance(select, str) else select
-    wanted = _wanted(snapshot, [row["asset_id"] for row in found], globs, where)
+    chosen = wanted(snapshot, [row["asset_id"] for row in found], globs, where)
     capacities = _capacities(snapshot)
     settings: dict[str, dict[Settings, int]] = {product: {} for product in products}
     members: dict[str, list[Member]] = {product: [] for product in products}
     for row in found:
-        if row["asset_id"] not in wanted:
+        if row["asset_id"] not in chosen:
             continue
         register = json.loads(row["register"])
         for product in products:
@@ -216,16 +216,21 @@ def _microseconds(length: timedelta | None) -> int | None:
     return None if length is None else round(length.total_seconds() * 1e6)
 
 
-def _wanted(snapshot: Snapshot, ids: Sequence[str], select: Sequence[str], where: str | None) -> set[str]:
-    wanted = set(ids)
+def wanted(snapshot: Snapshot, ids: Sequence[str], select: Sequence[str], where: str | None) -> set[str]:
+    """Those of these assets that match any glob of `select` and the SQL predicate `where`.
+
+    Raises:
+        NothingSelected: none does.
+    """
+    found = set(ids)
     if select:
-        wanted = {i for i in ids if any(i == glob or fnmatch.fnmatchcase(i, glob) for glob in select)}
+        found = {i for i in ids if any(i == glob or fnmatch.fnmatchcase(i, glob) for glob in select)}
     if where is not None:
-        wanted &= {row["asset_id"] for row in snapshot.sql(f"select asset_id from assets where (\n{where}\n)").rows()}
-    if not wanted:
+        found &= {row["asset_id"] for row in snapshot.sql(f"select asset_id from assets where (\n{where}\n)").rows()}
+    if not found:
         said = " ".join([*(f"--select {glob}" for glob in select), *([f"--where {where}"] if where else [])])
         raise NothingSelected(f"{said} matches none of {len(ids)} assets", hint=f"an id is for example {ids[0]}")
-    return wanted
+    return found
 
 
 def peer_levels(snapshot: Snapshot, issue: int) -> dict[object, float]:

@@ -15,3 +15,15 @@ class UsageInvalid(JobsError, ValueError):
     """An option or argument does not hold; type it as the help of the command says."""
 
     code = "usage-invalid"
+
+
+class AlertUnknown(JobsError, LookupError):
+    """No open alert has this id; list them and name one."""
+
+    code = "alert-unknown"
+
+
+class AlertNotSent(JobsError):
+    """A channel did not take an alert; it is tried again with the next run."""
+
+    code = "alert-not-sent"

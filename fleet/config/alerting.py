@@ -100,6 +100,12 @@ class AlertSection(Section):
         return self
 
     @model_validator(mode="after")
+    def _a_name(self) -> Self:
+        if "," in self.name or not self.name.isprintable() or self.name != self.name.strip():
+            raise wrong(f'name = "{self.name}": accepted: a name without comma')
+        return self
+
+    @model_validator(mode="after")
     def _a_metric(self) -> Self:
         from fleet.metrics import parse
 

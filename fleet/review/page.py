@@ -104,7 +104,10 @@ def _lists(found: Review, rows: int) -> list[Html]:
         if not every:
             continue
         names = _columns(found, which)
-        made += [heading(f"{title}: {len(every):,}", about), table(names, [_of(row, names) for row in every[:rows]])]
+        made += [
+            heading(f"{title}: {len(every):,}", about),
+            table([_word(name) for name in names], [_of(row, names) for row in every[:rows]]),
+        ]
         if len(every) > rows:
             made.append(line(f"{len(every) - rows:,} more: df() has all", "q"))
     if not made:
@@ -125,8 +128,24 @@ def _columns(found: Review, which: str) -> list[str]:
     return ["asset_id", found.by, "recipe", *own]
 
 
+_WORDS: Mapping[str, str] = {
+    "asset_id": "asset", "noise": "in standard errors", "peers_wape": "wape of the median peer",
+    "beside_peers": "in robust standard deviations", "level_shift": "level moved, in spreads", "flat": "stands still",
+    "silent_h": "hours silent", "champion_d": "days in charge", "learnt_d": "days since it learnt",
+}  # fmt: skip
+_SHARES = frozenset({"change", "fallback_share", "spread_change"})
+
+
+def _word(name: str) -> str:
+    return _WORDS.get(name, name.replace("_", " "))
+
+
 def _of(row: Mapping[str, Any], names: Sequence[str]) -> list[object]:
-    return [row.get(name) for name in names]
+    return [_percent(row.get(name)) if name in _SHARES else row.get(name) for name in names]
+
+
+def _percent(value: object) -> object:
+    return f"{value:+.0%}" if isinstance(value, float) else value
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Html:
