@@ -13,6 +13,7 @@ from jobs.cli.exits import Exit
 from jobs.cli.main import app, run
 
 COMMANDS = {"backtest", "config", "demo", "doctor", "forecast", "ingest", "init", "leaderboard", "promote", "score"} | {
+    "adjust",
     "rollback",
     "runs",
     "sql",

@@ -230,3 +230,20 @@ def test_a_gate_that_leaves_no_time_is_refused(tmp_path: Path, keys: str) -> Non
         load(tmp_path)
     assert "accepted" in caught.value.message
     assert "day_ahead" in caught.value.message
+
+
+def test_a_persons_word_behind_the_gate_changes_nothing_that_was_published(tmp_path: Path) -> None:
+    fleet, issue, clock = trained(tmp_path / "fleet", "2024-06-10")
+    with fleet:
+        fleet.forecast(issue_time=clock.now())
+        window = {"valid_from": at(issue, 13 * 60), "valid_to": at(issue, 14 * 60), "select": ["a"], "reason": "tests"}
+        clock.set(at(issue, 29))
+        assert fleet.adjust("add", 1.0, **window).late == 0
+        kept = fleet.store.table("published")
+        assert kept.filter(kept["role"].to_numpy() == "manual").num_rows == 4
+        clock.set(at(issue, 31))
+        done = fleet.adjust("add", 1.0, **{**window, "select": ["a", "b"]})
+        assert (done.steps, done.late) == (8, 8)
+        assert fleet.store.table("published").equals(kept)
+        late = rows(fleet, "select asset_id, count(*) as n from forecasts where quality = 'late' group by 1")
+        assert [(row["asset_id"], row["n"]) for row in late] == [("b", 4)]
