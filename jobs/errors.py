@@ -15,3 +15,15 @@ class UsageInvalid(JobsError, ValueError):
     """An option or argument does not hold; type it as the help of the command says."""
 
     code = "usage-invalid"
+
+
+class DeliveryInvalid(JobsError, ValueError):
+    """A delivery cannot be made as its configuration says; change what the hint names."""
+
+    code = "delivery-invalid"
+
+
+class DeliveryMissing(JobsError, LookupError):
+    """There is no such delivery or number; list those that there are."""
+
+    code = "delivery-missing"

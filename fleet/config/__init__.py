@@ -1,5 +1,6 @@
 """The configuration of a fleet: ``fleet.toml`` read, checked, and resolved for each asset."""
 
+from fleet.config.delivering import DeliverySection
 from fleet.config.document import FleetConfig
 from fleet.config.loading import FILE_NAME, find, load, parse
 from fleet.config.models import (
@@ -27,6 +28,7 @@ __all__ = [
     "BacktestSection",
     "CovariateSection",
     "DataSection",
+    "DeliverySection",
     "FleetConfig",
     "FleetSection",
     "ForecastSection",

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from fleet.config.delivering import DeliverySection
 from fleet.config.messages import meant
 from fleet.config.models import (
     AssetsSection,
@@ -54,6 +55,7 @@ class FleetConfig:
     overrides: tuple[Override, ...]
     resolver: Resolver = field(repr=False)
     forecasts: tuple[ForecastSection, ...] = ()
+    deliveries: Mapping[str, DeliverySection] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
