@@ -30,6 +30,7 @@ from jobs.work import Work
 from jobs.work.deliver import run
 from store.clock import FixedClock
 from tests.jobs.typed import Typed
+from tests.walks.gated import at, slowed, trained
 from tests.walks.paris import TZ, clock_readings, half_past_eleven
 from tests.walks.small import fleet_in
 
@@ -433,6 +434,29 @@ def test_by_hand_a_delivery_is_sent_listed_acknowledged_and_sent_again(
     assert row["attempts"] == 2
     typed("deliver", "send", "dusk", code=Exit.USAGE)
     assert 'did you mean "desk"?' in typed.err
+
+
+@pytest.mark.parametrize(("day", "steps"), [("2024-03-30", 92), ("2024-10-26", 100)])
+def test_at_the_gate_the_whole_day_of_every_asset_goes_out_and_nothing_behind_it(
+    tmp_path: Path, day: str, steps: int
+) -> None:
+    """Four champions say 1; of two the fallback repeats the clock of the day before, and that is what was sent."""
+    fleet, issue, clock = trained(tmp_path / "fleet", day, more=DAYS)
+    with fleet:
+        slowed(fleet, "b", at(issue, 21))
+        fleet.forecast(issue_time=clock.now())
+        clock.set(at(issue, 25))
+        assert sent(fleet).assets == 6
+        (fleet.config.folder / "slow").unlink()
+        clock.set(at(issue, 31))
+        fleet.forecast(issue_time=clock.now(), failed=True)
+        assert sent(fleet).rows == ()
+        (path,) = (fleet.config.folder / "out").iterdir()
+        with path.open(newline="") as file:
+            _, *lines = csv.reader(file)
+    target = f"{pd.Timestamp(day) + pd.Timedelta(days=1):%Y-%m-%d}"
+    found = {line[0]: [float(value) for value in line[3:]] for line in lines}
+    assert found == {**dict.fromkeys("abcd", [1.0] * steps), **dict.fromkeys("ef", hands(target))}
 
 
 @pytest.mark.parametrize(
