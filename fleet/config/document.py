@@ -57,6 +57,10 @@ class FleetConfig:
     forecasts: tuple[ForecastSection, ...] = ()
     deliveries: Mapping[str, DeliverySection] = field(default_factory=dict)
 
+    def jobs_of(self, kind: str) -> tuple[str, ...]:
+        """The names of the jobs of a kind."""
+        return tuple(name for name, section in self.jobs.items() if (section.kind or name) == kind)
+
     @property
     def folder(self) -> Path:
         """The folder of the file."""
