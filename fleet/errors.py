@@ -60,6 +60,12 @@ class ForecastMissing(FleetError, LookupError):
     code = "forecast-missing"
 
 
+class AdjustmentMissing(FleetError, LookupError):
+    """There is no adjustment with this id; list those that there are."""
+
+    code = "adjustment-missing"
+
+
 class AdapterMissing(FleetError, ImportError):
     """The library behind a recipe cannot be imported; install what the hint names."""
 

@@ -21,10 +21,11 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fleet import config as configuration
 from fleet import showing
+from fleet.adjusting import Adjusting
 from fleet.config import FleetConfig
 from fleet.errors import ConfigInvalid, NothingSelected
 from fleet.keys import Keyring
-from fleet.looking import Looking, Named
+from fleet.looking import Named
 from fleet.outcome import Outcome, Report
 from fleet.registry import nearest
 from fleet.turn import Turn
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from fleet.population import Population
 
 
-class Fleet(Looking):
+class Fleet(Adjusting):
     """A configuration and its store.
 
     Args:

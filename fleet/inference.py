@@ -7,7 +7,7 @@ that runs here at once, and what was being worked on is dropped.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -18,6 +18,7 @@ import pandas as pd
 import pyarrow as pa
 
 from fleet import artefacts, calendar
+from fleet.adjustments import Step, Word, spoken, with_words, words_of
 from fleet.driver import Driver
 from fleet.due import among, issue_times
 from fleet.engines import never
@@ -144,24 +145,42 @@ def _forecast(driver: Driver, people: Population, ledger: Ledger, issues: Mappin
         return item
 
     since = _needed_since(people, issues, past.since)
+    voiced = partial(_with_words, *_words(snapshot, product, issues, reissue=reissue))
     rules = {name: recipe for name, recipe in recipes.items() if recipe.light}
     for deadline, group in _by_deadline(people, issues, issued, to_micros(driver.clock.now())):
         cut = _reached(driver, deadline)
         if not cut():
             for chunk, finished in driver.run(issue_chunk, snapshot, group, plan, recipes, lost, since, cut):
                 through.update(one.asset.asset_id for one in chunk)
-                ledger.add(finished, _outcomes(product, chunk, finished, blamed))
+                ledger.add(voiced(finished), _outcomes(product, chunk, finished, blamed))
         missing = frozenset(m.asset_id for m in group.members) - through
         if deadline is None or not missing or driver.interrupt.asked():
             continue
         near = dict.fromkeys(missing, NEAR_GATE)
         rest, at_once = among(group, missing), partial(plan, quick=True)
         for chunk, finished in driver.run(issue_chunk, snapshot, rest, at_once, rules, lost, since):
-            ledger.add(finished, _outcomes(product, chunk, finished, near))
+            ledger.add(voiced(finished), _outcomes(product, chunk, finished, near))
         ledger.commit()  # at once: the gate is near
         ledger.note(
             f"{product}: {len(missing):,} assets were not done at {from_micros(deadline):%H:%MZ}, near the gate"
         )
+
+
+def _words(
+    snapshot: Snapshot, product: str, issues: Mapping[str, int], *, reissue: bool
+) -> tuple[tuple[Word, ...], frozenset[Step]]:
+    """What people say of a product, and the steps of these issues of which somebody has said something before."""
+    words = words_of(snapshot, product)
+    again = reissue and bool(issues)
+    return words, spoken(snapshot, product, from_micros(min(issues.values()))) if again else frozenset()
+
+
+def _with_words(words: Sequence[Word], said: Collection[Step], finished: Finished) -> Finished:
+    """A chunk whose forecasts are followed by what people make of them."""
+    if "forecasts" not in finished.tables or not (words or said):
+        return finished
+    table = with_words(finished.tables["forecasts"], words, said)
+    return replace(finished, tables={**finished.tables, "forecasts": table})
 
 
 def _first_deadline(people: Population, issues: Mapping[str, int]) -> float:

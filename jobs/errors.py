@@ -27,3 +27,15 @@ class AlertNotSent(JobsError):
     """A channel did not take an alert; it is tried again with the next run."""
 
     code = "alert-not-sent"
+
+
+class DeliveryInvalid(JobsError, ValueError):
+    """A delivery cannot be made as its configuration says; change what the hint names."""
+
+    code = "delivery-invalid"
+
+
+class DeliveryMissing(JobsError, LookupError):
+    """There is no such delivery or number; list those that there are."""
+
+    code = "delivery-missing"

@@ -37,8 +37,8 @@ _NEWEST = """row_number() OVER (
     PARTITION BY asset_id, product, recipe, name
     ORDER BY time DESC NULLS LAST, step DESC NULLS LAST, _v DESC, run_id DESC, value DESC NULLS LAST
 ) = 1"""
-#: A forecast that was stored after the gate of its product.
-_LATE = "coalesce(contains('+' || quality || '+', '+late+'), false)"
+#: A forecast that was stored after the gate of its product: the last word of its quality says so.
+_LATE = "coalesce(quality = 'late' OR suffix(quality, '+late'), false)"
 _KNOWN_BY = f" AND issue_time <= t AND (created_at <= t OR NOT (role = 'manual' OR {_LATE}))"
 _SAME_LATEST = " AND ".join(f"l.{name} IS NOT DISTINCT FROM x.{name}" for name in LATEST.key)
 _LATEST_COLUMNS = ", ".join(f"l.{name}" for name in LATEST.names if name != "open")

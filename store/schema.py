@@ -309,6 +309,26 @@ _DECLARED = (
         time_column="slot",
     ),
     Table(
+        name="adjustments",
+        columns=_columns(
+            "adjustment_id! asset_id! product! valid_from:t! valid_to:t! kind! value:d actor reason created_at:t "
+            "expires_at:t revoked_at:t"
+        ),
+        key=("adjustment_id",),
+        sort=("asset_id", "valid_from", "adjustment_id"),
+        time_column="valid_from",
+    ),
+    Table(
+        name="deliveries",
+        columns=_columns(
+            "delivery! number:i! product issue_time:t snapshot:i rows:i sha256 target status! attempts:i sent_at:t "
+            "acknowledged_at:t error job slot:t spec:j"
+        ),
+        key=("delivery", "number"),
+        sort=("delivery", "number"),
+        time_column="issue_time",
+    ),
+    Table(
         name="alerts",
         columns=_columns("alert_id! opened_at:t closed_at:t rule cause assets:i impact:d severity text"),
         key=("alert_id",),

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 ASSET, RUN, SERIES = "asset_id", "run_id", "series_id"
 #: Columns of free text, in which a name may stand.
 TEXTS: dict[str, tuple[str, ...]] = {
-    "alerts": ("cause", "text"), "job_runs": ("error",), "runs": ("error", "params", "tags"),
-    "alert_actions": ("note",), "notifications": ("error",), "reports": ("body",),
+    "alerts": ("cause", "text"), "alert_actions": ("note",), "deliveries": ("error", "spec"), "job_runs": ("error",),
+    "notifications": ("error",), "reports": ("body",), "runs": ("error", "params", "tags"),
 }  # fmt: skip
 #: Columns that refer to blobs by their hash.
 REFERENCES: dict[str, tuple[str, ...]] = {"versions": ("sha256",), "runs": ("params", "tags", "code_version")}

@@ -1,6 +1,7 @@
 """The configuration of a fleet: ``fleet.toml`` read, checked, and resolved for each asset."""
 
 from fleet.config.alerting import AlertSection, ChannelSection
+from fleet.config.delivering import DeliverySection
 from fleet.config.document import FleetConfig
 from fleet.config.loading import FILE_NAME, find, load, parse
 from fleet.config.models import (
@@ -30,6 +31,7 @@ __all__ = [
     "ChannelSection",
     "CovariateSection",
     "DataSection",
+    "DeliverySection",
     "FleetConfig",
     "FleetSection",
     "ForecastSection",

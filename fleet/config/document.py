@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fleet.config.alerting import AlertSection, ChannelSection
+from fleet.config.delivering import DeliverySection
 from fleet.config.messages import meant
 from fleet.config.models import (
     AssetsSection,
@@ -57,6 +58,7 @@ class FleetConfig:
     forecasts: tuple[ForecastSection, ...] = ()
     alerts: tuple[AlertSection, ...] = ()
     channels: Mapping[str, ChannelSection] = field(default_factory=dict)
+    deliveries: Mapping[str, DeliverySection] = field(default_factory=dict)
 
     def jobs_of(self, kind: str) -> tuple[str, ...]:
         """The names of the jobs of a kind."""

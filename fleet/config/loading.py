@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fleet.config.alerting import AlertSection, ChannelSection
+from fleet.config.delivering import DeliverySection
 from fleet.config.document import STANDARD, FleetConfig, standard_recipes
 from fleet.config.messages import invalid, meant, place, syntax_error, toml_text
 from fleet.config.models import (
@@ -46,6 +47,7 @@ _NAMED: dict[str, type[BaseModel]] = {
     "retention": RetentionSection,
     "jobs": JobSection,
     "channels": ChannelSection,
+    "deliveries": DeliverySection,
 }
 _KNOWN = (*_SECTIONS, *_NAMED, "recipes", "overrides", "alerts")
 
@@ -146,6 +148,7 @@ class _Reader:
             jobs=self.named(JobSection, raw, "jobs"),
             alerts=self.alerts(raw.get("alerts", [])),
             channels=self.named(ChannelSection, raw, "channels"),
+            deliveries=self.deliveries(raw, resolver.main),
             overrides=overrides,
             resolver=resolver,
         )
@@ -175,6 +178,14 @@ class _Reader:
     def named(self, model: type[Model], raw: Mapping[str, Any], name: str) -> dict[str, Model]:
         tables = self.table(raw.get(name, {}), [name])
         return {key: self.checked(model, table, [name, key]) for key, table in tables.items()}
+
+    def deliveries(self, raw: Mapping[str, Any], main: str) -> dict[str, DeliverySection]:
+        """Each of its product, by default the first of the fleet."""
+        found = self.named(DeliverySection, raw, "deliveries")
+        return {
+            name: section if "product" in section.model_fields_set else section.model_copy(update={"product": main})
+            for name, section in found.items()
+        }
 
     def covariates(self, raw: object) -> tuple[CovariateSection, ...]:
         if not isinstance(raw, list):
@@ -368,6 +379,8 @@ class _Reader:
             }
             accepted, what = meaning.get(rule.kind, ((), "name"))
             self.known(["alerts", number], "only", rule.only, accepted, what)
+        for name, delivery in config.deliveries.items():
+            self.known(["deliveries", name], "product", (delivery.product,), config.product_names, "product")
         for name, job in config.jobs.items():
             self.known(["jobs", name], "recipes", job.recipes or (), anywhere, "recipe")
             self.known(["jobs", name], "after", (job.after,) if job.after else (), config.jobs, "job")

@@ -231,7 +231,7 @@ def promote(
             select=which.select,
             where=which.where,
             reason=reason,
-            actor=_actor(),
+            actor=actor(),
             job="cli:promote",
         )
     return finish(report, verb="promote", as_json=common.json)
@@ -271,13 +271,13 @@ def rollback(
             select=which.select,
             where=which.where,
             reason=reason,
-            actor=_actor(),
+            actor=actor(),
             job="cli:rollback",
         )
     return finish(report, verb="rollback", as_json=common.json)
 
 
-def _actor() -> str:
+def actor() -> str:
     """Who types, for the ledger; nobody where the system knows no name (a container without users)."""
     try:
         return getpass.getuser()

@@ -4,5 +4,7 @@ SELECT * FROM ({rows})
 WHERE role IN ('manual', 'champion', 'fallback'){known}
 QUALIFY row_number() OVER (
     PARTITION BY asset_id, product, issue_time, valid_time
-    ORDER BY {late}, CASE role WHEN 'manual' THEN 0 WHEN 'champion' THEN 1 ELSE 2 END, created_at DESC NULLS LAST, _v DESC, recipe, version_id
+    ORDER BY
+        CASE role WHEN 'manual' THEN 0 WHEN 'champion' THEN 1 ELSE 2 END + CASE WHEN {late} THEN 3 ELSE 0 END,
+        created_at DESC NULLS LAST, _v DESC, recipe, version_id
 ) = 1

@@ -13,6 +13,8 @@ from jobs.cli.exits import Exit
 from jobs.cli.main import app, run
 
 COMMANDS = {"backtest", "config", "demo", "doctor", "forecast", "ingest", "init", "leaderboard", "promote", "score"} | {
+    "adjust",
+    "deliver",
     "rollback",
     "runs",
     "sql",
@@ -29,7 +31,12 @@ def test_the_commands_are_these() -> None:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = {"config": ["config", "show"], "store": ["store", "info"]}.get(command, [command])
+    words = {
+        "adjust": ["adjust", "add"],
+        "config": ["config", "show"],
+        "deliver": ["deliver", "send"],
+        "store": ["store", "info"],
+    }.get(command, [command])
     assert run([*words, "--help"]) == Exit.OK
     out = capsys.readouterr().out
     assert "For example" in out

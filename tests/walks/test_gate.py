@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from fleet import Fleet
@@ -15,99 +14,7 @@ from fleet.config import load
 from fleet.errors import ConfigInvalid
 from fleet.gate import Gate
 from store.clock import from_micros, to_micros
-from tests.walks.paris import TZ, clock_readings, half_past_eleven
-from tests.walks.small import fleet_in
-
-ASSETS = tuple("abcdef")
-
-MODELS = '''
-"""Says 1 for every step. While the file `slow` names its asset, it moves the clock on, and may never come back."""
-import threading
-from pathlib import Path
-
-import numpy as np
-
-HERE = Path(__file__).parent
-
-
-class One:
-    def fit(self, y, X, task):
-        return self
-
-    def save(self):
-        return b"one"
-
-    @classmethod
-    def load(cls, blob):
-        return cls()
-
-    def predict(self, y, X, task):
-        slow = HERE / "slow"
-        if slow.exists() and task.static["asset_id"] == slow.read_text():
-            (HERE / "then").replace(HERE / "now")
-            if (HERE / "hangs").exists():
-                threading.Event().wait()
-        return task.frame(np.ones(task.horizon))
-'''
-CONFIG = """
-[fleet]
-timezone = "Europe/Paris"
-freq = "15min"
-seasons = [96]
-
-[products.day_ahead]
-issue = "11:30"
-target = "tomorrow"
-gate = "12:00"
-budget = "10min"
-
-[recipes.one]
-adapter = "MODELS:One"
-
-[train]
-workers = WORKERS
-timeout = "1h"
-retries = 0
-fallback = ["daily_naive"]
-"""
-
-
-class FileClock:
-    """Shows what a file says, so that a model in another process can let time pass."""
-
-    def __init__(self, path: Path, at: datetime) -> None:
-        self.path = path
-        self.set(at)
-
-    def set(self, at: datetime) -> None:
-        self.path.write_text(at.astimezone(UTC).isoformat(), encoding="utf-8")
-
-    def now(self) -> datetime:
-        return datetime.fromisoformat(self.path.read_text(encoding="utf-8"))
-
-
-def at(issue: pd.Timestamp, minutes: int) -> datetime:
-    """So many minutes after half past eleven."""
-    found: datetime = (issue + pd.Timedelta(minutes=minutes)).to_pydatetime()
-    return found
-
-
-def trained(folder: Path, day: str, workers: int = 1) -> tuple[Fleet, pd.Timestamp, FileClock]:
-    """A fleet at 11:30 of a local day, its readings up to eleven, and the issue that is due."""
-    issue = half_past_eleven(pd.Timestamp(day, tz=TZ))
-    quarters = clock_readings(day).query("unique_id == 'quarters' and ds < @issue")
-    readings = pd.concat([quarters.assign(unique_id=name) for name in ASSETS])
-    folder.mkdir()
-    clock = FileClock(folder / "now", at(issue, -60))
-    fleet_in(
-        folder, CONFIG.replace("WORKERS", str(workers)), f"{MODELS}\n# {folder}\n"
-    ).close()  # imported once for each folder
-    fleet = Fleet.open(folder / "fleet.toml", clock=clock)
-    fleet.ingest(readings)
-    assert fleet.train(judge=False, recipes=["one"]).ok == len(ASSETS)
-    assert fleet.promote("one").ok == len(ASSETS)
-    clock.set(at(issue, 0))
-    return fleet, issue, clock
+from tests.walks.gated import ASSETS, at, slowed, trained
 
 
 def rows(fleet: Fleet, query: str) -> list[Mapping[str, Any]]:
@@ -129,8 +36,7 @@ def test_who_is_not_done_when_the_budget_is_left_gets_a_fallback_of_the_whole_da
     """In this process chunks of four: the second one never begins, since the first one took until 11:51."""
     fleet, issue, clock = trained(tmp_path / "fleet", day)
     with fleet:
-        (fleet.config.folder / "slow").write_text("b", encoding="utf-8")
-        (fleet.config.folder / "then").write_text(at(issue, 21).isoformat(), encoding="utf-8")
+        slowed(fleet, "b", at(issue, 21))
         report = fleet.forecast(issue_time=clock.now())
         assert (report.ok, report.fell_back, report.failed) == (4, 2, 0)
         assert {group.cause for group in report.failures} == {"cancelled"}
@@ -144,8 +50,7 @@ def test_what_comes_after_the_gate_is_late_and_replaces_nothing(tmp_path: Path, 
     fleet, issue, clock = trained(tmp_path / "fleet", day)
     with fleet:
         folder = fleet.config.folder
-        (folder / "slow").write_text("b", encoding="utf-8")
-        (folder / "then").write_text(at(issue, 21).isoformat(), encoding="utf-8")
+        slowed(fleet, "b", at(issue, 21))
         fleet.forecast(issue_time=clock.now())
         (folder / "slow").unlink()
         before, kept = published(fleet), fleet.store.table("published")
@@ -170,9 +75,8 @@ def test_a_model_that_hangs_in_another_process_does_not_hold_up_the_fallbacks(tm
     """Its own time would be an hour; nobody waits for it."""
     fleet, issue, clock = trained(tmp_path / "fleet", "2024-06-10", workers=2)
     with fleet:
-        folder = fleet.config.folder
-        for name, text in {"slow": "c", "then": at(issue, 20).isoformat(), "hangs": ""}.items():
-            (folder / name).write_text(text, encoding="utf-8")
+        slowed(fleet, "c", at(issue, 20))
+        (fleet.config.folder / "hangs").touch()
         report = fleet.forecast(issue_time=clock.now())
         assert report.ok + report.fell_back == len(ASSETS)
         assert report.failed == 0
@@ -230,3 +134,20 @@ def test_a_gate_that_leaves_no_time_is_refused(tmp_path: Path, keys: str) -> Non
         load(tmp_path)
     assert "accepted" in caught.value.message
     assert "day_ahead" in caught.value.message
+
+
+def test_a_persons_word_behind_the_gate_changes_nothing_that_was_published(tmp_path: Path) -> None:
+    fleet, issue, clock = trained(tmp_path / "fleet", "2024-06-10")
+    with fleet:
+        fleet.forecast(issue_time=clock.now())
+        window = {"valid_from": at(issue, 13 * 60), "valid_to": at(issue, 14 * 60), "select": ["a"], "reason": "tests"}
+        clock.set(at(issue, 29))
+        assert fleet.adjust("add", 1.0, **window).late == 0
+        kept = fleet.store.table("published")
+        assert kept.filter(kept["role"].to_numpy() == "manual").num_rows == 4
+        clock.set(at(issue, 31))
+        done = fleet.adjust("add", 1.0, **{**window, "select": ["a", "b"]})
+        assert (done.steps, done.late) == (8, 8)
+        assert fleet.store.table("published").equals(kept)
+        late = rows(fleet, "select asset_id, count(*) as n from forecasts where quality = 'late' group by 1")
+        assert [(row["asset_id"], row["n"]) for row in late] == [("b", 4)]
