@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
 
 from jobs.web import problems
+from jobs.web.api import acts, listings, state
 from jobs.web.desk import Desk
 from jobs.web.fresh import Unchanged, headers_of
 from jobs.web.guard import Guard
@@ -23,21 +24,23 @@ from jobs.web.settings import Settings
 from store.errors import TsfleetError
 
 if TYPE_CHECKING:
-    from fleet.looking import Looking
+    from fleet import Fleet
+    from jobs.web.running import Runner
 
 LOG = logging.getLogger("tsfleet.web")
-ROUTERS = (door.router, fleet.router)
+ROUTERS = (door.router, fleet.router, listings.router, state.router, acts.router)
 
 
-def make_app(looked_at: Looking, settings: Settings | None = None) -> FastAPI:
+def make_app(looked_at: Fleet, settings: Settings | None = None, runner: Runner | None = None) -> FastAPI:
     """The application over an opened fleet, which it leaves open.
 
     Args:
         looked_at: the fleet; where its store was opened for reading only, nothing can be uploaded.
         settings: by default for this machine alone.
+        runner: takes requests to run a job; without one they are refused.
     """
     set_up = settings or Settings()
-    desk = Desk(looked_at, set_up)
+    desk = Desk(looked_at, set_up, runner)
 
     @asynccontextmanager
     async def living(_: FastAPI) -> AsyncIterator[None]:

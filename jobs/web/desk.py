@@ -18,7 +18,8 @@ from jobs.web.sessions import Sessions
 from jobs.web.tokens import Principal, Scope, Tokens, web_folder
 
 if TYPE_CHECKING:
-    from fleet.looking import Looking
+    from fleet import Fleet
+    from jobs.web.running import Runner
     from jobs.web.settings import Settings
     from store.reading import Snapshot
 
@@ -28,8 +29,8 @@ T = TypeVar("T")
 class Desk:
     """One fleet behind one server."""
 
-    def __init__(self, fleet: Looking, settings: Settings) -> None:
-        self.fleet, self.settings = fleet, settings
+    def __init__(self, fleet: Fleet, settings: Settings, runner: Runner | None = None) -> None:
+        self.fleet, self.settings, self.runner = fleet, settings, runner
         folder = web_folder(fleet.store.path)
         self.tokens = Tokens(folder, fleet.store.clock)
         self.sessions = Sessions(settings.session_s)
@@ -95,7 +96,8 @@ class Needs:
 
 
 AtDesk = Annotated[Desk, Depends(desk_of)]
+WHOLE = Depends(Needs("read", whole=True))
+ADMIN = Depends(Needs("admin", whole=True))
 Reader = Annotated[Principal, Depends(Needs("read"))]
-WholeReader = Annotated[Principal, Depends(Needs("read", whole=True))]
+WholeReader = Annotated[Principal, WHOLE]
 Operator = Annotated[Principal, Depends(Needs("operate"))]
-Admin = Annotated[Principal, Depends(Needs("admin", whole=True))]

@@ -13,11 +13,11 @@ from jobs.web.app import make_app
 from jobs.web.tokens import Tokens, web_folder
 
 if TYPE_CHECKING:
-    from fleet.looking import Looking
+    from fleet import Fleet
     from jobs.web.settings import Settings
 
 
-def serve(fleet: Looking, settings: Settings, *, on_ready: Callable[[str], None] = lambda _: None) -> None:
+def serve(fleet: Fleet, settings: Settings, *, on_ready: Callable[[str], None] = lambda _: None) -> None:
     """Serve a fleet until Ctrl-C or SIGTERM; what is being answered then is answered.
 
     Args:
