@@ -15,10 +15,11 @@ from starlette.middleware.gzip import GZipMiddleware
 
 from jobs.web import problems
 from jobs.web.api import acts, listings, state
+from jobs.web.api import sql as questions
 from jobs.web.desk import Desk
 from jobs.web.fresh import Unchanged, headers_of
 from jobs.web.guard import Guard
-from jobs.web.pages import door, fleet
+from jobs.web.pages import door, fleet, sql
 from jobs.web.render import page
 from jobs.web.settings import Settings
 from store.errors import TsfleetError
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from jobs.web.running import Runner
 
 LOG = logging.getLogger("tsfleet.web")
-ROUTERS = (door.router, fleet.router, listings.router, state.router, acts.router)
+ROUTERS = (door.router, fleet.router, sql.router, listings.router, state.router, acts.router, questions.router)
 
 
 def make_app(looked_at: Fleet, settings: Settings | None = None, runner: Runner | None = None) -> FastAPI:

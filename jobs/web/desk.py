@@ -14,6 +14,7 @@ from fastapi import Depends, Request
 from jobs.web.audit import Audit
 from jobs.web.kept import Kept
 from jobs.web.problems import Refused
+from jobs.web.sandbox import Sandbox
 from jobs.web.sessions import Sessions
 from jobs.web.tokens import Principal, Scope, Tokens, web_folder
 
@@ -36,6 +37,13 @@ class Desk:
         self.sessions = Sessions(settings.session_s)
         self.audit = Audit(folder, fleet.store.clock)
         self.kept = Kept()
+        self.sandbox = Sandbox(
+            fleet.store.path,
+            memory=settings.sql_bytes,
+            deadline_s=settings.sql_s,
+            rows=settings.sql_rows,
+            waiting_s=settings.waiting_s,
+        )
         #: Another with every start: a new release or configuration may answer the same snapshot otherwise.
         self.start = secrets.token_hex(4)
 
