@@ -7,6 +7,7 @@ from fleet.figures.fan import Scene, extremes, fan
 from fleet.figures.look import literal, number, page
 from fleet.figures.profiles import calibration, errors
 from fleet.figures.ranking import Entry, along, distribution, ranking
+from fleet.figures.tabled import tabled
 
 __all__ = [
     "Entry",
@@ -21,4 +22,5 @@ __all__ = [
     "number",
     "page",
     "ranking",
+    "tabled",
 ]

@@ -91,7 +91,7 @@ def moment(value: object) -> str:
 
 
 def page(
-    request: Request, name: str, headers: Mapping[str, str] | None = None, status: int = 200, **values: Any
+    request: Request, name: str, headers: Mapping[str, str] | None = None, /, *, status: int = 200, **values: Any
 ) -> HTMLResponse:
     """A page from its template."""
     text = (
