@@ -39,7 +39,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     made.filters |= {"shown": marked, "asset": asset_url, "query": query, "moment": moment, "cut": plain}
-    made.globals |= {"static": statics.url, "pages": PAGES}
+    made.globals |= {"static": statics.url, "plotly_mark": statics.plotly_mark, "pages": PAGES}
     return made
 
 

@@ -112,6 +112,8 @@ NASTY = "<img src=x onerror=alert(1)>"
 def build(folder: Path) -> Path:
     """A fleet that is judged, promoted and issued, with an asset of a nasty name."""
     make_fleet(folder)
+    file = folder / "fleet.toml"
+    file.write_text(file.read_text().replace("seasons =", "quantiles = [0.1, 0.5, 0.9]\nseasons ="), encoding="utf-8")
     (folder / "assets.csv").write_text(
         f"asset_id,region,capacity\nnorth-1,north,20\nnorth-2,north,20\nsouth-1,south,30\n{NASTY},south,5\n",
         encoding="utf-8",

@@ -1,9 +1,20 @@
 // Draws figures when they come into view, opens their tables, changes the theme. Pages hold without it.
 "use strict";
 (() => {
-  const plotly = document.currentScript.dataset.plotly;
+  const { plotly, mark } = document.currentScript.dataset;
+  // Plotly.js 3 writes style attributes as text, which the page's policy forbids; through the object model they may be.
+  const write = Element.prototype.setAttribute;
+  Element.prototype.setAttribute = function (name, value) {
+    if (name === "style" && this.style) this.style.cssText = value;
+    else write.call(this, name, value);
+  };
   let loading = null;
   const load = () => (loading ??= new Promise((done, failed) => {
+    if (mark) {  // stands for the style of its maps, which are not drawn here: it looks whether that is there already
+      const stand = document.createElement("meta");
+      stand.id = mark;
+      document.head.append(stand);
+    }
     const script = document.createElement("script");
     script.src = plotly;
     script.onload = done;
