@@ -5,6 +5,7 @@ Nothing here asks the store: `fleet.questions` does. Every text that a user can 
 
 from fleet.figures.fan import Scene, extremes, fan
 from fleet.figures.look import literal, number, page
+from fleet.figures.panels import density, heat, spread
 from fleet.figures.profiles import calibration, errors
 from fleet.figures.ranking import Entry, along, distribution, ranking
 from fleet.figures.tabled import tabled
@@ -14,13 +15,16 @@ __all__ = [
     "Scene",
     "along",
     "calibration",
+    "density",
     "distribution",
     "errors",
     "extremes",
     "fan",
+    "heat",
     "literal",
     "number",
     "page",
     "ranking",
+    "spread",
     "tabled",
 ]

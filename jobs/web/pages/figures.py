@@ -10,9 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
 
+from fleet import questions
 from fleet.comparison import Role
 from fleet.leaderboard import Average, Leaderboard
 from fleet.plots import Plots
+from fleet.questions import Panel
+from fleet.questions.panel import WINDOW
 from jobs.web.desk import AtDesk, Desk, Reader
 from jobs.web.formats import answered, table_of
 from jobs.web.fresh import fresh
@@ -58,6 +61,11 @@ def _looked(
     return Looked(asset, product, metric, role, average, by, recipe, issue, history)
 
 
+Only = tuple[str, ...] | None
+#: So many assets stand in the picture of the worst.
+WORST = 40
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """What a figure is drawn of: the assets that are asked for and may be seen (None is all), at a snapshot."""
@@ -65,7 +73,7 @@ class View:
     desk: Desk
     snapshot: Snapshot
     asked: Looked
-    only: tuple[str, ...] | None
+    only: Only
 
     @property
     def role(self) -> Role:
@@ -85,6 +93,56 @@ class View:
             only=self.only,
         )  # fmt: skip
 
+    def panel(self) -> Panel:
+        """These assets day by day; made once for all that is drawn of it."""
+        return panel_of(self.desk, self.snapshot, self.asked.product, self.asked.metric, self.asked.role, self.only)
+
+
+def panel_of(
+    desk: Desk, snapshot: Snapshot, product: str | None, metric: str | None, role: Role | None, only: Only
+) -> Panel:
+    """Assets day by day, made once for a snapshot."""
+    name = product_of(desk, product)
+    return desk.once(
+        snapshot,
+        ("panel", name, metric, role, only),
+        lambda: questions.panel(
+            snapshot, metric=metric or desk.fleet.config.promotion.metric, product=name, role=role, only=only
+        ),
+    )
+
+
+def _spread(view: View) -> Figure:
+    from fleet import figures
+
+    seen = view.panel()
+    title, label, said = _told(seen, f"{seen.metric} of the last {WINDOW} days")
+    return figures.spread(seen.newest, title=title, label=label, said=said)
+
+
+def _density(view: View) -> Figure:
+    from fleet import figures
+
+    seen = view.panel()
+    title, label, said = _told(seen, f"{seen.metric} by day, all assets")
+    return figures.density(seen.values, seen.days, title=title, label=label, said=said)
+
+
+def _worst(view: View) -> Figure:
+    from fleet import figures
+
+    seen = view.panel()
+    places = seen.worst(WORST)
+    title, label, said = _told(seen, f"Worst {len(places)} assets by {seen.metric}")
+    names = [seen.assets[place] for place in places]
+    return figures.heat(names, seen.values[places], seen.days, title=title, label=label, said=said)
+
+
+def _told(seen: Panel, title: str) -> tuple[str, str, list[str]]:
+    days = f"{seen.days[0]} to {seen.days[-1]}" if seen.days else ""
+    how = "as issued" if seen.role == "live" else "as judged, recipe in charge"
+    return title, seen.metric, [f"{len(seen.assets):,} assets", how, days]
+
 
 def _fan(view: View) -> Figure:
     asked = view.asked
@@ -101,6 +159,9 @@ FIGURES: Mapping[str, Callable[[View], Figure]] = {
     "calibration": lambda view: view.plots().calibration(role=view.role),
     "extremes": lambda view: view.plots().extremes(view.asked.metric, history=view.asked.history),
     "fan": _fan,
+    "spread": _spread,
+    "density": _density,
+    "worst": _worst,
 }
 
 
