@@ -95,11 +95,11 @@ def _worst(seen: Glance, rows: int) -> list[Html]:
     few = min(rows, len(seen.worst))
     head = heading(f"Furthest off: {few} asset{'s' * (few > 1)} by {seen.metric}", f"{how}, recipe in charge")
     names = ["asset", "recipe", seen.metric, "points", "day by day"]
-    body = [[w.asset_id, w.recipe, w.value, w.points, _spark(w, seen.metric)] for w in seen.worst[:rows]]
+    body = [[w.asset_id, w.recipe, w.value, w.points, spark(w, seen.metric)] for w in seen.worst[:rows]]
     return [head, table(names, body)]
 
 
-def _spark(worst: Worst, metric: str) -> Html:
+def spark(worst: Worst, metric: str) -> Html:
     """The metric of each of the last days; the axis begins at zero, so that heights compare."""
     if not np.isfinite(worst.values).any():
         return Html("")

@@ -42,12 +42,15 @@ class Looking(Assets):
         by: str | None = None,
         select: Sequence[str] = (),
         where: str | None = None,
+        only: Sequence[str] | None = None,
     ) -> Leaderboard:
         """Which recipe is best over the fleet, on the points that all were judged on.
 
         Args:
             product: None is the first of the fleet's.
+            only: ids of the assets that count, of those selected; None is all.
         """
+        from fleet.due import among
         from fleet.leaderboard import leaderboard
         from fleet.overview import outdated
 
@@ -56,8 +59,10 @@ class Looking(Assets):
         if since is not None and until is not None and since >= until:
             raise ConfigInvalid(f"no day lies from {since} to before {until}", hint="the end is not included")
         groups, assets = None, None
-        if select or where is not None or since or until or by not in (None, "asset", "lead"):
+        if select or where is not None or since or until or only is not None or by not in (None, "asset", "lead"):
             (people,) = self.populations(product, select=select, where=where)
+            if only is not None:
+                people = among(people, frozenset(only))
             if by not in (None, "asset", "lead") and not any(by in member.static for member in people.members):
                 known = sorted({"asset", "lead"}.union(*(member.static for member in people.members)))
                 raise ConfigInvalid(f"no asset has a column {by!r}{nearest(str(by), known)}")

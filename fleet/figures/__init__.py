@@ -6,8 +6,10 @@ Nothing here asks the store: `fleet.questions` does. Every text that a user can 
 from fleet.figures.course import Course, changed, course
 from fleet.figures.fan import Scene, extremes, fan
 from fleet.figures.look import embedded, literal, number, page, page_of
+from fleet.figures.panels import density, heat, spread
 from fleet.figures.profiles import calibration, errors
 from fleet.figures.ranking import Entry, along, distribution, ranking
+from fleet.figures.tabled import tabled
 
 __all__ = [
     "Course",
@@ -17,14 +19,18 @@ __all__ = [
     "calibration",
     "changed",
     "course",
+    "density",
     "distribution",
     "embedded",
     "errors",
     "extremes",
     "fan",
+    "heat",
     "literal",
     "number",
     "page",
     "page_of",
     "ranking",
+    "spread",
+    "tabled",
 ]

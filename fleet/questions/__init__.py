@@ -14,6 +14,7 @@ from fleet.questions.curves import (
     since,
 )
 from fleet.questions.glance import Glance, Job, Ranked, Scored, Worst, glance, ranked, scored
+from fleet.questions.panel import Panel, panel
 from fleet.questions.profiles import Profile, Reliability, profiles, reliability
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Glance",
     "Job",
     "Known",
+    "Panel",
     "Profile",
     "Ranked",
     "Reliability",
@@ -32,6 +34,7 @@ __all__ = [
     "known_between",
     "nearest_issue",
     "newest_issue",
+    "panel",
     "profiles",
     "ranked",
     "reliability",

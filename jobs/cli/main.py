@@ -12,7 +12,7 @@ from types import TracebackType
 
 from cyclopts import App, CycloptsError, Group
 
-from jobs.cli import adjust, alerts, begin, deliver, demo, look, stored, work
+from jobs.cli import adjust, alerts, begin, deliver, demo, look, stored, ui, work
 from jobs.cli.console import LOST, OutputLost, close_output, open_streams, say, say_error
 from jobs.cli.exits import Exit, exit_of
 from jobs.cli.options import BEGIN, LOOK, WORK
@@ -51,6 +51,7 @@ app.command(adjust.adjust)
 app.command(deliver.deliver)
 app.command(stored.store)
 app.command(alerts.alerts)
+app.command(ui.ui)
 
 
 def main() -> None:

@@ -1,0 +1,126 @@
+"""What writes: readings that come in, jobs that are asked for. Each act stands in the audit before it is done."""
+
+from __future__ import annotations
+
+import io
+from typing import Annotated
+
+import pyarrow as pa
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from jobs.web.api.shapes import plain
+from jobs.web.desk import AtDesk, Desk, Operator
+from jobs.web.formats import MEDIA, as_json
+from jobs.web.problems import Refused
+from jobs.web.tokens import Principal
+
+router = APIRouter(prefix="/api/v1")
+ROW = {"asset_id": "b101", "valid_time": "2024-06-10T07:00:00Z", "y": 3.2}
+_UPLOAD = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "object",
+                    "required": ["rows"],
+                    "properties": {"rows": {"type": "array", "minItems": 1, "items": {"type": "object"}}},
+                },
+                "example": {"rows": [ROW]},
+            },
+            **{media.partition(";")[0]: {} for form, media in MEDIA.items() if form != "json"},
+        },
+    }
+}
+
+
+@router.post("/actuals", responses=plain({"rows": 1, "written": {"actuals": 1}, "snapshot": 13}), openapi_extra=_UPLOAD)
+async def upload(request: Request, desk: AtDesk, who: Operator) -> Response:
+    """Bring readings in, as JSON, Arrow, Parquet or CSV, in one commit or not at all.
+
+    Columns are asset_id, valid_time and y, or those that ``[data]`` of the configuration names; what they mean (zone,
+    label, unit) is what ``[data]`` says. What the store has already is left out, so that sending again is harmless.
+    """
+    body, media = await request.body(), request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return await run_in_threadpool(_brought, request, desk, who, body, media)
+
+
+def _brought(request: Request, desk: Desk, who: Principal, body: bytes, media: str) -> Response:
+    data = desk.fleet.config.data
+    given = read(body, media)
+    names = {"asset_id": data.asset, "valid_time": data.time, "y": data.target}
+    table = given.rename_columns([names.get(name, name) for name in given.column_names])
+    missing = sorted({data.asset, data.time, data.target} - {*table.column_names})
+    if missing or len({*table.column_names}) != table.num_columns:
+        said = f"columns {', '.join(missing)} are missing" if missing else "a column comes twice"
+        raise Refused(422, said, kind="columns-invalid", hint=f"there are {', '.join(table.column_names)}"[:500])
+    ids = [str(name) for name in table[data.asset].unique().to_pylist()]
+    foreign = [name for name in ids if not who.sees(name)]
+    if foreign:
+        raise Refused(403, f"asset {foreign[0]!r} is none of this token's", kind="assets-missing")
+    client = request.client.host if request.client else ""
+    desk.audit.tell("upload", actor=who.name, token=who.id, address=client, rows=table.num_rows, assets=ids[:20])
+    report = desk.fleet.ingest(table)
+    told = {
+        "rows": report.rows,
+        "written": dict(report.written),
+        "snapshot": report.snapshot,
+        "bad": report.bad,
+        "odd": report.summary(),
+    }
+    return Response(as_json(told), media_type="application/json")
+
+
+def read(body: bytes, media: str) -> pa.Table:
+    """The table in a body.
+
+    Raises:
+        Refused: 415 of an unknown form, 422 of a broken one.
+    """
+    try:
+        match media:
+            case "application/json":
+                import json
+
+                rows = json.loads(body)["rows"]
+                if not rows or not all(isinstance(row, dict) for row in rows):
+                    raise Refused(422, "rows is a list of objects, one at least", kind="body-invalid")
+                return pa.Table.from_pylist(rows)
+            case "text/csv":
+                from pyarrow import csv
+
+                return csv.read_csv(io.BytesIO(body))
+            case "application/vnd.apache.parquet":
+                import pyarrow.parquet as pq
+
+                return pq.read_table(io.BytesIO(body))
+            case "application/vnd.apache.arrow.stream":
+                return pa.ipc.open_stream(body).read_all()
+    except (pa.ArrowException, ValueError, KeyError, TypeError, OSError, OverflowError) as error:
+        raise Refused(
+            422, f"the body cannot be read: {str(error).splitlines()[0][:300]}", kind="body-invalid"
+        ) from error
+    raise Refused(415, f"readings come as {', '.join(MEDIA)}", hint="say which with Content-Type")
+
+
+@router.post("/jobs/{job}/runs", status_code=202, responses=plain({"id": "01m8", "status": "asked"}, status=202))
+def run(
+    request: Request,
+    desk: AtDesk,
+    who: Operator,
+    job: str,
+    idempotency_key: Annotated[str, Header(min_length=1, max_length=200)],
+) -> Response:
+    """Ask for a job to run now; the same Idempotency-Key again is the same request."""
+    if who.assets is not None:
+        raise Refused(403, "a job is about all assets, and the token is for some", kind="assets-missing")
+    runner = desk.runner
+    if runner is None:
+        raise Refused(501, "this server takes no requests for jobs", kind="jobs-missing", hint="tsfleet jobs run NAME")
+    if job not in runner.jobs():
+        raise Refused(404, f"there is no job {job!r}", kind="job-unknown", hint=f"there are {', '.join(runner.jobs())}")
+    client = request.client.host if request.client else ""
+    desk.audit.tell("job", actor=who.name, token=who.id, address=client, job=job, key=idempotency_key)
+    told = runner.ask(job, key=idempotency_key, actor=who.name)
+    return Response(as_json(dict(told)), 202, media_type="application/json")

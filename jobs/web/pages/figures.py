@@ -1,0 +1,245 @@
+"""Figures as Plotly's JSON, and behind each a table, as a page or CSV: what is drawn and what can be counted is one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AwareDatetime
+
+from fleet import questions
+from fleet.comparison import Role
+from fleet.leaderboard import Average, Leaderboard
+from fleet.plots import Plots
+from fleet.questions import Panel
+from fleet.questions.panel import WINDOW
+from jobs.web.desk import AtDesk, Desk, Reader
+from jobs.web.formats import answered, table_of
+from jobs.web.fresh import fresh
+from jobs.web.problems import Refused
+from jobs.web.render import page
+from jobs.web.tokens import Principal
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+    from store.reading import Snapshot
+
+router = APIRouter(include_in_schema=False)
+Word = Annotated[str | None, Query(max_length=600)]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What a figure is about, as the URL says it; hashable, since answers are kept by it."""
+
+    asset: str | None
+    product: str | None
+    metric: str | None
+    role: Role | None
+    average: Average
+    by: str | None
+    recipe: str | None
+    issue: datetime | None
+    history: str | None
+
+
+def _looked(
+    asset: Word = None,
+    product: Word = None,
+    metric: Word = None,
+    role: Role | None = None,
+    average: Average = "mean",
+    by: Word = None,
+    recipe: Word = None,
+    issue: AwareDatetime | None = None,
+    history: Word = None,
+) -> Looked:
+    return Looked(asset, product, metric, role, average, by, recipe, issue, history)
+
+
+Only = tuple[str, ...] | None
+#: So many assets stand in the picture of the worst.
+WORST = 40
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What a figure is drawn of: the assets that are asked for and may be seen (None is all), at a snapshot."""
+
+    desk: Desk
+    snapshot: Snapshot
+    asked: Looked
+    only: Only
+
+    @property
+    def role(self) -> Role:
+        return self.asked.role or "backtest"
+
+    def plots(self) -> Plots:
+        """The figures over these assets."""
+        return Plots(
+            lambda: self.snapshot, self.desk.fleet.config, self.only, product_of(self.desk, self.asked.product)
+        )
+
+    def board(self) -> Leaderboard:
+        """The leaderboard of these assets."""
+        metrics = [self.asked.metric] if self.asked.metric else None
+        return self.desk.fleet.leaderboard(
+            product=self.asked.product, role=self.role, metrics=metrics, average=self.asked.average, by=self.asked.by,
+            only=self.only,
+        )  # fmt: skip
+
+    def panel(self) -> Panel:
+        """These assets day by day; made once for all that is drawn of it."""
+        return panel_of(self.desk, self.snapshot, self.asked.product, self.asked.metric, self.asked.role, self.only)
+
+
+def panel_of(
+    desk: Desk, snapshot: Snapshot, product: str | None, metric: str | None, role: Role | None, only: Only
+) -> Panel:
+    """Assets day by day, made once for a snapshot."""
+    name = product_of(desk, product)
+    return desk.once(
+        snapshot,
+        ("panel", name, metric, role, only),
+        lambda: questions.panel(
+            snapshot, metric=metric or desk.fleet.config.promotion.metric, product=name, role=role, only=only
+        ),
+    )
+
+
+def _spread(view: View) -> Figure:
+    from fleet import figures
+
+    seen = view.panel()
+    title, label, said = _told(seen, f"{seen.metric} of the last {WINDOW} days")
+    return figures.spread(seen.newest, title=title, label=label, said=said)
+
+
+def _density(view: View) -> Figure:
+    from fleet import figures
+
+    seen = view.panel()
+    title, label, said = _told(seen, f"{seen.metric} by day, all assets")
+    return figures.density(seen.values, seen.days, title=title, label=label, said=said)
+
+
+def _worst(view: View) -> Figure:
+    from fleet import figures
+
+    seen = view.panel()
+    places = seen.worst(WORST)
+    title, label, said = _told(seen, f"Worst {len(places)} assets by {seen.metric}")
+    names = [seen.assets[place] for place in places]
+    return figures.heat(names, seen.values[places], seen.days, title=title, label=label, said=said)
+
+
+def _told(seen: Panel, title: str) -> tuple[str, str, list[str]]:
+    days = f"{seen.days[0]} to {seen.days[-1]}" if seen.days else ""
+    how = "as issued" if seen.role == "live" else "as judged, recipe in charge"
+    return title, seen.metric, [f"{len(seen.assets):,} assets", how, days]
+
+
+def _fan(view: View) -> Figure:
+    asked = view.asked
+    if asked.asset is None or not view.only:
+        raise Refused(404, f"there is no asset {asked.asset!r}", kind="asset-unknown")
+    asset = view.desk.fleet[asked.asset].of(product_of(view.desk, asked.product))
+    return asset.plot(asked.issue, history=asked.history, recipe=asked.recipe, role=asked.role)
+
+
+FIGURES: Mapping[str, Callable[[View], Figure]] = {
+    "leaderboard": lambda view: view.board().plot(view.asked.metric),
+    "distribution": lambda view: view.board().plot_distribution(view.asked.metric),
+    "errors": lambda view: view.plots().errors(view.asked.metric, role=view.role),
+    "calibration": lambda view: view.plots().calibration(role=view.role),
+    "extremes": lambda view: view.plots().extremes(view.asked.metric, history=view.asked.history),
+    "fan": _fan,
+    "spread": _spread,
+    "density": _density,
+    "worst": _worst,
+}
+
+
+@router.get("/figures/{name}.{form}")
+def figure(
+    request: Request,
+    response: Response,
+    desk: AtDesk,
+    who: Reader,
+    name: str,
+    form: Literal["json", "html", "csv"],
+    asked: Annotated[Looked, Depends(_looked)],
+) -> Response:
+    """A figure, or the table behind it."""
+    draw = FIGURES.get(name)
+    if draw is None:
+        raise Refused(404, f"there is no figure {name!r}", hint=f"there are {', '.join(FIGURES)}")
+    fresh(request, response, desk, who)
+    snapshot = desk.snapshot()
+    only = desk.among(snapshot, who, None if asked.asset is None else [asked.asset])
+    made = desk.once(snapshot, ("figure", name, asked, only), lambda: _drawn(draw(View(desk, snapshot, asked, only))))
+    if form == "json":
+        return Response(made.json, media_type="application/json", headers=dict(response.headers))
+    if form == "csv":
+        return answered(table_of(made.rows, made.columns), "csv", headers=response.headers, name=name)
+    return page(
+        request, "table.html", response.headers, name=name, columns=made.columns, rows=made.rows[:MOST_ROWS],
+        total=len(made.rows), query=request.url.query,
+    )  # fmt: skip
+
+
+#: A page of the table has so many rows; CSV has all.
+MOST_ROWS = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """A figure as it goes out, and its values."""
+
+    json: str
+    columns: tuple[str, ...]
+    rows: list[dict[str, object]]
+
+
+def _drawn(made: Figure) -> Drawn:
+    from fleet.figures.tabled import COLUMNS, tabled
+
+    rows = tabled(made)
+    columns = tuple(name for name in COLUMNS if any(row[name] is not None for row in rows)) or COLUMNS[:1]
+    # A column is numbers, or it is text: recipes on one axis are told beside values on the other.
+    numbers = {name for name in columns if all(isinstance(row[name], int | float | None) for row in rows)}
+    return Drawn(made.to_json(), columns, [{n: _cell(row[n], n in numbers) for n in columns} for row in rows])
+
+
+def _cell(value: object, number: bool) -> object:
+    return value if number or value is None else str(value)
+
+
+def product_of(desk: Desk, product: str | None) -> str:
+    """A product by name; the first of the fleet for None.
+
+    Raises:
+        Refused: 400, there is none of that name.
+    """
+    known = desk.fleet.config.product_names
+    if product is None:
+        return known[0]
+    if product not in known:
+        raise Refused(400, f"there is no product {product!r}", hint=f"there are {', '.join(known)}")
+    return product
+
+
+def visible(desk: Desk, snapshot: Snapshot, who: Principal, asset: str) -> str:
+    """An asset's id, where it is there and may be seen.
+
+    Raises:
+        Refused: 404; one that may not be seen is as if it were not there.
+    """
+    if not desk.among(snapshot, who, [asset]) or asset not in desk.fleet:
+        raise Refused(404, f"there is no asset {asset!r}", kind="asset-unknown", hint="look for it under Assets")
+    return asset
