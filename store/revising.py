@@ -20,6 +20,7 @@ from store.schema import STORED, Table
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from store.catalog.hot import HotBatch
     from store.duck import Question
 
 
@@ -133,19 +134,26 @@ def _keys(table: Table, columns: Columns) -> list[tuple[Any, ...]]:
     return list(zip(*(columns.get(name, [None] * rows) for name in table.key), strict=True))
 
 
-def replace_small(writer: Writer, table: Table, columns: Columns, rows: int) -> int:
-    """Add hot rows, and name in the companion the keys that may have older rows; exact, being inside the commit."""
+def replace_small(writer: Writer, table: Table, columns: Columns, batch: HotBatch) -> int:
+    """Add hot rows, and name in the companion the keys that may have older rows; exact, being inside the commit.
+
+    Args:
+        writer: of the commit.
+        table: whose rows these are.
+        columns: the rows.
+        batch: the same, made ready before the lock.
+    """
     keys = _keys(table, columns)
     places = [list(column) for column in zip(*keys, strict=True)]
     covered = writer.segments(table.name)
-    known = [True] * rows if _overlaps(table, columns, covered) else writer.hot_keys(table, keys)
-    writer.add_hot(table.name, columns, rows)
+    known = [True] * batch.rows if _overlaps(table, columns, covered) else writer.hot_keys(table, keys)
+    writer.add_batch(batch)
     again = [i for i, old in enumerate(known) if old]
     if again:
         assert table.replaced is not None
         companion: Columns = {n: [place[i] for i in again] for n, place in zip(table.key, places, strict=True)}
         writer.add_hot(table.replaced, companion, len(again))
-    return rows
+    return batch.rows
 
 
 def _overlaps(

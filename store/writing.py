@@ -87,7 +87,7 @@ class _Ready:
 
     segments: list[Segment] = field(default_factory=list)
     hot: list[HotBatch] = field(default_factory=list)
-    small_replaces: list[tuple[Table, Columns, int]] = field(default_factory=list)
+    small_replaces: list[tuple[Table, Columns, HotBatch]] = field(default_factory=list)
     looked_up: dict[str, int] = field(default_factory=dict)
     written: dict[str, int] = field(default_factory=dict)
 
@@ -305,7 +305,8 @@ class Transaction:
             return
         if not table.rank and rows < SEGMENT_ROWS:
             columns = joined([one.as_columns() for one in pending.replaces])
-            ready.small_replaces.append((table, *last_of_each_key(table, columns)))
+            columns, rows = last_of_each_key(table, columns)
+            ready.small_replaces.append((table, columns, hot_batch(table.name, columns, rows)))
             return
         import pyarrow as pa
 
@@ -357,8 +358,8 @@ class Transaction:
             written = dict(ready.written)
             for batch in ready.hot:
                 writer.add_batch(batch)
-            for table, columns, rows in ready.small_replaces:
-                written[table.name] = written.get(table.name, 0) + replace_small(writer, table, columns, rows)
+            for table, columns, batch in ready.small_replaces:
+                written[table.name] = written.get(table.name, 0) + replace_small(writer, table, columns, batch)
             for segment in ready.segments:
                 writer.add_segment(segment._replace(v=snapshot, min_v=snapshot, max_v=snapshot))
             for name, value in self._marks.items():
@@ -455,7 +456,8 @@ def _promote(
             conflicts.append(Conflict(asset_id=asset, product=product, expected=expected[i], found=found))
     if keep:
         kept, rows = last_of_each_key(table, {name: [values[i] for i in keep] for name, values in champions.items()})
-        written["champions"] = written.get("champions", 0) + replace_small(writer, table, kept, rows)
+        batch = hot_batch(table.name, kept, rows)
+        written["champions"] = written.get("champions", 0) + replace_small(writer, table, kept, batch)
     rows = len(decisions["asset_id"])
     if rows:
         lost = {(c.asset_id, c.product) for c in conflicts}
