@@ -1,0 +1,152 @@
+"""Models that take many assets at once, through the fleet and by their library alone.
+
+    python -m tests.bench many [--model ets gbm] [--series 414] [--pairs 3]
+
+M4 hourly without its test hours, forecast 48 hours ahead; both sides are timed from the start of their commands to the
+end, taking turns. ``ets``: AutoETS of season 24; the fleet is `train --no-judge` and `forecast` on two workers, the
+peer StatsForecast on two jobs. ``gbm``: one LightGBM on the lags of all series; the peer is mlforecast with the same
+regressor, of one thread. The store is there before the time begins, with the readings. The last line of a model tells
+how far the two forecasts lie apart, in units of the forecast.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.bench.pairs import COMMAND, Side, in_turns, ratios, timed
+from tests.bench.train import write_series
+
+HORIZON = 48
+LAGS = (1, 2, 24, 25, 168, 169)
+REGRESSOR = {"n_estimators": 100, "num_leaves": 31}
+LIMITS = {"ets": 1.15, "gbm": 1.2}
+CONFIG = f"""[fleet]
+name = "bench"
+store = "bench.store"
+freq = "1h"
+horizon = {HORIZON}
+seasons = [24, 168]
+[data]
+path = "series.parquet"
+[train]
+workers = 2
+timeout = "10min"
+[recipes.ets]
+adapter = "statsforecast"
+model = "AutoETS"
+season = 24
+[recipes.gbm]
+adapter = "mlforecast"
+scope = "global"
+lags = {[*LAGS]}
+calendar = []
+params = {{ n_estimators = {REGRESSOR["n_estimators"]}, num_leaves = {REGRESSOR["num_leaves"]} }}
+"""
+
+
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench many")
+    parser.add_argument("--model", nargs="+", choices=list(LIMITS), default=list(LIMITS))
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--series", type=int, default=414)
+    asked = parser.parse_args(words)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_series(folder / "series.parquet", asked.series)
+        (folder / "fleet.toml").write_text(CONFIG)
+        timed([COMMAND, "ingest"], folder)
+        shutil.move(folder / "bench.store", folder / "ingested.store")
+        for model in asked.model:
+            compare(model, folder, asked.pairs, asked.series)
+
+
+def compare(model: str, folder: Path, pairs: int, series: int) -> None:
+    """One model through the fleet beside its library alone."""
+
+    def tell(side: str, figures: Mapping[str, float]) -> None:
+        print(json.dumps({"bench": "many", "model": model, "series": series, "side": side, **figures}), flush=True)
+
+    def ready() -> None:
+        shutil.rmtree(folder / "bench.store", ignore_errors=True)
+        shutil.copytree(folder / "ingested.store", folder / "bench.store")
+
+    bench = [sys.executable, "-m", "tests.bench.many", model, str(folder)]
+    sides = {
+        "tsfleet": Side(command=[*bench, "fleet"], folder=Path.cwd(), ready=ready, told=lambda: blobs(folder)),
+        "library": Side(command=[*bench, "library"], folder=Path.cwd()),
+    }
+    figures = in_turns(sides, pairs, tell)
+    tell("tsfleet / library", ratios(figures["tsfleet"], figures["library"]) | {"limit": LIMITS[model]})
+    tell("difference", difference(folder))
+
+
+def blobs(folder: Path) -> dict[str, float]:
+    """How many versions the store holds, and how many blobs they name."""
+    text = "select count(*) as versions, count(distinct sha256) as blobs from versions"
+    done = subprocess.run([COMMAND, "sql", text, "--json"], cwd=folder, capture_output=True, check=True)
+    found: dict[str, float] = json.loads(done.stdout)[0]
+    return found
+
+
+def difference(folder: Path) -> dict[str, float]:
+    """The largest difference of two forecasts of the same step, in units of the forecast."""
+    import pandas as pd
+
+    text = "select asset_id, step, mean from forecasts where role = 'champion' order by asset_id, step"
+    done = subprocess.run([COMMAND, "sql", text, "--json"], cwd=folder, capture_output=True, check=True)
+    ours = pd.DataFrame(json.loads(done.stdout)).set_index(["asset_id", "step"])["mean"]
+    theirs = pd.read_parquet(folder / "library.parquet").set_index(["asset_id", "step"])["mean"].loc[ours.index]
+    apart = (ours - theirs).abs() / theirs.abs().clip(lower=1e-9)
+    return {"forecasts": len(ours), "missing": len(theirs) - len(ours), "largest_relative": float(apart.max())}
+
+
+# ------------------------------------------------------------------------------------------------------------ the sides
+
+
+def by_fleet(model: str, folder: Path) -> None:
+    """Fit, put in charge, forecast: three commands, as a user types them."""
+    for words in (["train", "--no-judge", "--recipes", model], ["promote", model], ["forecast"]):
+        subprocess.run([COMMAND, *words], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+
+
+def by_library(model: str, folder: Path) -> None:
+    """Read, fit, forecast, write."""
+    for library in ("OMP", "OPENBLAS", "MKL"):
+        os.environ[f"{library}_NUM_THREADS"] = "1"
+    import pandas as pd
+
+    table = pd.read_parquet(folder / "series.parquet")
+    if model == "ets":
+        from statsforecast import StatsForecast
+        from statsforecast.models import AutoETS
+
+        table["ds"] = table["ds"].dt.tz_localize(None)
+        found = StatsForecast(models=[AutoETS(season_length=24, alias="mean")], freq="h", n_jobs=2).forecast(
+            df=table, h=HORIZON
+        )
+    else:
+        from lightgbm import LGBMRegressor
+        from mlforecast import MLForecast
+
+        table["ds"] = table.groupby("unique_id").cumcount()
+        regressor = LGBMRegressor(
+            **REGRESSOR, n_jobs=1, random_state=0, verbosity=-1, deterministic=True, force_row_wise=True
+        )
+        made = MLForecast(models={"mean": regressor}, freq=1, lags=list(LAGS), num_threads=1)
+        found = made.fit(table, static_features=[]).predict(HORIZON)
+    found["step"] = found.groupby("unique_id").cumcount() + 1
+    found.rename(columns={"unique_id": "asset_id"}).to_parquet(folder / "library.parquet")
+
+
+SIDES = {"fleet": by_fleet, "library": by_library}
+
+if __name__ == "__main__":
+    SIDES[sys.argv[3]](sys.argv[1], Path(sys.argv[2]))
