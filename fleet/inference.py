@@ -15,14 +15,14 @@ import pandas as pd
 import pyarrow as pa
 
 from fleet import artefacts, calendar
-from fleet.driver import Driver
+from fleet.driver import Batch, Driver
 from fleet.due import issue_times
 from fleet.errors import FleetError
-from fleet.issuing import issue_chunk, lost
+from fleet.issuing import issue_chunk, issue_groups, lost, lost_groups
 from fleet.judging import Finished
 from fleet.ledger import Ledger, last_failures
 from fleet.outcome import Cause, Failed, Outcome, Report
-from fleet.plan import Item, Link, Recipe
+from fleet.plan import Group, Item, Link, Recipe
 from fleet.population import Loaded, Member, Population, peer_levels
 from fleet.recipes import LAST_RESORT, Gone, Shelf, gone, last_resort, short_hash
 from store.clock import from_micros, to_micros
@@ -61,6 +61,9 @@ ISSUED = """
 select distinct asset_id, issue_time from forecasts
 where product = $product and role in ('champion', 'fallback') and issue_time >= $since
 """
+
+AT_ONCE = 1000
+"""Assets of a group that are forecast in one call, so that they fit into memory and several workers share them."""
 
 
 def forecast(
@@ -123,8 +126,61 @@ def _forecast(
         return item
 
     since = _needed_since(people, issues)
-    for chunk, finished in driver.run(issue_chunk, snapshot, people, plan, recipes, lost, since):
+    whole = _of_groups(people, versions, recipes, {a for a, issue in issues.items() if (a, issue) not in there})
+    done: set[str] = set()
+    for items, finished in _issued_whole(driver, snapshot, people, whole, plan, recipes, since):
+        ledger.add(finished, _outcomes(product, items, finished, blamed))
+        done.update(item.asset.asset_id for item in items)
+    if driver.interrupt.asked():
+        return
+    left = replace(people, members=tuple(member for member in people.members if member.asset_id not in done))
+    for chunk, finished in driver.run(issue_chunk, snapshot, left, plan, recipes, lost, since):
         ledger.add(finished, _outcomes(product, chunk, finished, blamed))
+
+
+def _of_groups(
+    people: Population,
+    versions: Mapping[str, Sequence[Mapping[str, Any]]],
+    recipes: dict[str, Recipe],
+    due: set[str],
+) -> dict[tuple[str, str], list[Member]]:
+    """By recipe and blob the assets whose champion is a model that many share."""
+    found: dict[tuple[str, str], list[Member]] = {}
+    for member in people.members:
+        champion = next((row for row in versions[member.asset_id] if row["role"] == "champion"), None)
+        if champion is not None and member.asset_id in due and recipes[_key(champion)].together:
+            found.setdefault((_key(champion), champion["sha256"]), []).append(member)
+    return found
+
+
+def _issued_whole(
+    driver: Driver,
+    snapshot: Snapshot,
+    people: Population,
+    whole: Mapping[tuple[str, str], Sequence[Member]],
+    plan: Callable[[Loaded], Callable[[Member], Item | None]],
+    recipes: Mapping[str, Recipe],
+    since: datetime | None,
+) -> Iterator[tuple[list[Item], Finished]]:
+    """Issue with models that many share, all assets of one in one call; who is not served is left to its chain."""
+
+    def made_of(name: str, members: tuple[Member, ...]) -> Batch[Group]:
+        def lots(loaded: Loaded) -> Iterator[Group]:
+            items = [item for item in map(plan(loaded), members) if item is not None]
+            yield Group(recipe=name, items=tuple(items))
+
+        return members, lots
+
+    lots = (
+        made_of(name, tuple(members[start : start + AT_ONCE]))
+        for (name, _), members in whole.items()
+        for start in range(0, len(members), AT_ONCE)
+    )
+    for chunk, finished in (
+        driver.run_groups(issue_groups, snapshot, people, lots, recipes, lost_groups, since) if whole else ()
+    ):
+        served = set(finished.seconds)
+        yield [item for group in chunk for item in group.items if item.asset.asset_id in served], finished
 
 
 def _told(people: Population, issues: Mapping[str, int]) -> Iterator[str]:
