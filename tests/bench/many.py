@@ -2,11 +2,11 @@
 
     python -m tests.bench many [--model ets gbm] [--series 414] [--pairs 3]
 
-M4 hourly without its test hours, forecast 48 hours ahead; both sides are timed from the start of their commands to the
-end, taking turns; each is one script that fits and forecasts. ``ets``: AutoETS of season 24; the fleet trains without
-judging and forecasts on two workers, the peer is StatsForecast on two jobs. ``gbm``: one LightGBM on the lags of all series; the peer is mlforecast with the same
-regressor, of one thread. The store is there before the time begins, with the readings. The last line of a model tells
-how far the two forecasts lie apart, in units of the forecast.
+M4 hourly without its test hours, forecast 48 hours ahead; each side is one script that fits and forecasts, timed from
+its start to its end, taking turns. ``ets``: AutoETS of season 24; the fleet trains without judging and forecasts on two
+workers, the peer is StatsForecast on two jobs. ``gbm``: one LightGBM on the lags of all series; the peer is mlforecast
+with the same regressor, of one thread. The store with the readings is there before. The last line of a model tells how
+far the two forecasts lie apart, in units of the forecast.
 """
 
 from __future__ import annotations
