@@ -1,6 +1,6 @@
 """Models that take many assets at once, through the fleet and by their library alone.
 
-    python -m tests.bench many [--model ets gbm] [--series 414] [--pairs 3]
+    python -m tests.bench many [--model ets gbm] [--series 414] [--trees 100] [--pairs 3]
 
 M4 hourly without its test hours, forecast 48 hours ahead; each side is one script that fits and forecasts, timed from
 its start to its end, taking turns. ``ets``: AutoETS of season 24; the fleet trains without judging and forecasts on two
@@ -26,7 +26,7 @@ from tests.bench.train import write_series
 
 HORIZON = 48
 LAGS = (1, 2, 24, 25, 168, 169)
-REGRESSOR = {"n_estimators": 100, "num_leaves": 31}
+LEAVES = 31
 LIMITS = {"ets": 1.15, "gbm": 1.2}
 CONFIG = f"""[fleet]
 name = "bench"
@@ -48,7 +48,7 @@ adapter = "mlforecast"
 scope = "global"
 lags = {[*LAGS]}
 calendar = []
-params = {{ n_estimators = {REGRESSOR["n_estimators"]}, num_leaves = {REGRESSOR["num_leaves"]} }}
+params = {{ n_estimators = TREES, num_leaves = {LEAVES} }}
 """
 
 
@@ -57,28 +57,29 @@ def main(words: list[str]) -> None:
     parser.add_argument("--model", nargs="+", choices=list(LIMITS), default=list(LIMITS))
     parser.add_argument("--pairs", type=int, default=3)
     parser.add_argument("--series", type=int, default=414)
+    parser.add_argument("--trees", type=int, default=100, help="of gbm")
     asked = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_series(folder / "series.parquet", asked.series)
-        (folder / "fleet.toml").write_text(CONFIG)
+        (folder / "fleet.toml").write_text(CONFIG.replace("TREES", str(asked.trees)))
         timed([COMMAND, "ingest"], folder)
         shutil.move(folder / "bench.store", folder / "ingested.store")
         for model in asked.model:
-            compare(model, folder, asked.pairs, asked.series)
+            compare(model, folder, asked.pairs, {"series": asked.series, "trees": asked.trees})
 
 
-def compare(model: str, folder: Path, pairs: int, series: int) -> None:
+def compare(model: str, folder: Path, pairs: int, size: Mapping[str, int]) -> None:
     """One model through the fleet beside its library alone."""
 
     def tell(side: str, figures: Mapping[str, float]) -> None:
-        print(json.dumps({"bench": "many", "model": model, "series": series, "side": side, **figures}), flush=True)
+        print(json.dumps({"bench": "many", "model": model, **size, "side": side, **figures}), flush=True)
 
     def ready() -> None:
         shutil.rmtree(folder / "bench.store", ignore_errors=True)
         shutil.copytree(folder / "ingested.store", folder / "bench.store")
 
-    bench = [sys.executable, "-m", "tests.bench.many", model, str(folder)]
+    bench = [sys.executable, "-m", "tests.bench.many", model, str(folder), str(size["trees"])]
     sides = {
         "tsfleet": Side(command=[*bench, "fleet"], folder=Path.cwd(), ready=ready, told=lambda: blobs(folder)),
         "library": Side(command=[*bench, "library"], folder=Path.cwd()),
@@ -111,7 +112,7 @@ def difference(folder: Path) -> dict[str, float]:
 # ------------------------------------------------------------------------------------------------------------ the sides
 
 
-def by_fleet(model: str, folder: Path) -> None:
+def by_fleet(model: str, folder: Path, _trees: int) -> None:
     """Fit, put in charge, forecast, in one script as the peer is one; a single model needs no second process."""
     from fleet import Fleet
 
@@ -122,7 +123,7 @@ def by_fleet(model: str, folder: Path) -> None:
     fleet.forecast(workers=workers)
 
 
-def by_library(model: str, folder: Path) -> None:
+def by_library(model: str, folder: Path, trees: int) -> None:
     """Read, fit, forecast, write."""
     for library in ("OMP", "OPENBLAS", "MKL"):
         os.environ[f"{library}_NUM_THREADS"] = "1"
@@ -144,7 +145,13 @@ def by_library(model: str, folder: Path) -> None:
 
         table["ds"] = table.groupby("unique_id").cumcount()
         regressor = LGBMRegressor(
-            **REGRESSOR, n_jobs=1, random_state=0, verbosity=-1, deterministic=True, force_row_wise=True
+            n_estimators=trees,
+            num_leaves=LEAVES,
+            n_jobs=1,
+            random_state=0,
+            verbosity=-1,
+            deterministic=True,
+            force_row_wise=True,
         )
         made = MLForecast(models={"mean": regressor}, freq=1, lags=list(LAGS), num_threads=1)
         found = made.fit(table, static_features=[]).predict(HORIZON)
@@ -155,4 +162,4 @@ def by_library(model: str, folder: Path) -> None:
 SIDES = {"fleet": by_fleet, "library": by_library}
 
 if __name__ == "__main__":
-    SIDES[sys.argv[3]](sys.argv[1], Path(sys.argv[2]))
+    SIDES[sys.argv[4]](sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
