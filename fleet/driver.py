@@ -132,14 +132,16 @@ class Driver:
         lots: Iterable[Batch[Group]],
         recipes: Mapping[str, Recipe],
         lost: Lost[Group],
+        since: datetime | None = None,
+        cut: Callable[[], bool] = never,
     ) -> Iterator[tuple[Sequence[Group], Finished]]:
         """Run groups as `run` does items; a group has the time of all its assets.
 
         Args:
-            work: `judge_groups` or `fit_groups`.
+            work: `judge_groups`, `fit_groups` or `issue_groups`.
             people: whose settings the groups' items refer to.
         """
-        yield from self._run(work, snapshot, people, lots, recipes, lost, Whole(), None, never)
+        yield from self._run(work, snapshot, people, lots, recipes, lost, Whole(), since, cut)
 
     def _run(
         self,

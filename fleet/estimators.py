@@ -87,6 +87,11 @@ class Trained:
 
     model: Any
 
+    @property
+    def by_row(self) -> bool:
+        """Whether a row's answer is the same to the last bit whatever other rows are asked with it; so with trees."""
+        return type(getattr(self.model, "booster_", self.model)).__module__.partition(".")[0] == "lightgbm"
+
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Nothing: it has learnt."""
         return self

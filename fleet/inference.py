@@ -19,16 +19,16 @@ import pyarrow as pa
 
 from fleet import artefacts, calendar
 from fleet.adjustments import Step, Word, spoken, with_words, words_of
-from fleet.driver import Driver
+from fleet.driver import Batch, Driver
 from fleet.due import among, issue_times
 from fleet.engines import never
 from fleet.errors import FleetError
 from fleet.intervals import Past
-from fleet.issuing import issue_chunk, lost
+from fleet.issuing import issue_chunk, issue_groups, lost, lost_groups
 from fleet.judging import Finished
 from fleet.ledger import Ledger, last_failures
 from fleet.outcome import Cause, Failed, Outcome, Report
-from fleet.plan import Item, Link, Recipe
+from fleet.plan import Group, Item, Link, Recipe
 from fleet.population import Loaded, Member, Population, peer_levels
 from fleet.recipes import LAST_RESORT, Gone, Shelf, gone, last_resort, short_hash
 from fleet.residuals import Key, Residuals
@@ -71,6 +71,9 @@ ISSUED = """
 select distinct asset_id, issue_time from forecasts
 where product = $product and role in ('champion', 'fallback') and issue_time >= $since
 """
+
+AT_ONCE = 1000
+"""Assets of a group that are forecast in one call, so that they fit into memory and several workers share them."""
 
 
 def forecast(
@@ -147,10 +150,16 @@ def _forecast(driver: Driver, people: Population, ledger: Ledger, issues: Mappin
     since = _needed_since(people, issues, past.since)
     voiced = partial(_with_words, *_words(snapshot, product, issues, reissue=reissue))
     rules = {name: recipe for name, recipe in recipes.items() if recipe.light}
+    due = {asset for asset, issue in issues.items() if (asset, issue) not in there}
     for deadline, group in _by_deadline(people, issues, issued, to_micros(driver.clock.now())):
         cut = _reached(driver, deadline)
         if not cut():
-            for chunk, finished in driver.run(issue_chunk, snapshot, group, plan, recipes, lost, since, cut):
+            whole = _of_groups(group, versions, recipes, due)
+            for items, finished in _issued_whole(driver, snapshot, group, whole, plan, recipes, since, cut):
+                through.update(item.asset.asset_id for item in items)
+                ledger.add(voiced(finished), _outcomes(product, items, finished, blamed))
+            left = among(group, frozenset(m.asset_id for m in group.members) - through) if whole else group
+            for chunk, finished in driver.run(issue_chunk, snapshot, left, plan, recipes, lost, since, cut):
                 through.update(one.asset.asset_id for one in chunk)
                 ledger.add(voiced(finished), _outcomes(product, chunk, finished, blamed))
         missing = frozenset(m.asset_id for m in group.members) - through
@@ -223,6 +232,52 @@ def _reached(driver: Driver, deadline: int | None) -> Callable[[], bool]:
 def _quick(chain: Sequence[Link], recipes: Mapping[str, Recipe]) -> tuple[Link, ...]:
     """The links that take no time: rules that learn nothing; the last resort is one."""
     return tuple(link for link in chain if recipes[link.recipe].light and not isinstance(link.blob, Place))
+
+
+def _of_groups(
+    people: Population,
+    versions: Mapping[str, Sequence[Mapping[str, Any]]],
+    recipes: dict[str, Recipe],
+    due: set[str],
+) -> dict[tuple[str, str], list[Member]]:
+    """By recipe and blob the assets whose champion is a model that many share."""
+    found: dict[tuple[str, str], list[Member]] = {}
+    for member in people.members:
+        champion = next((row for row in versions[member.asset_id] if row["role"] == "champion"), None)
+        if champion is not None and member.asset_id in due and recipes[_key(champion)].together:
+            found.setdefault((_key(champion), champion["sha256"]), []).append(member)
+    return found
+
+
+def _issued_whole(
+    driver: Driver,
+    snapshot: Snapshot,
+    people: Population,
+    whole: Mapping[tuple[str, str], Sequence[Member]],
+    plan: Callable[[Loaded], Callable[[Member], Item | None]],
+    recipes: Mapping[str, Recipe],
+    since: datetime | None,
+    cut: Callable[[], bool],
+) -> Iterator[tuple[list[Item], Finished]]:
+    """Issue with models that many share, all assets of one in one call; who is not served is left to its chain."""
+
+    def made_of(name: str, members: tuple[Member, ...]) -> Batch[Group]:
+        def lots(loaded: Loaded) -> Iterator[Group]:
+            items = [item for item in map(plan(loaded), members) if item is not None]
+            yield Group(recipe=name, items=tuple(items))
+
+        return members, lots
+
+    lots = (
+        made_of(name, tuple(members[start : start + AT_ONCE]))
+        for (name, _), members in whole.items()
+        for start in range(0, len(members), AT_ONCE)
+    )
+    for chunk, finished in (
+        driver.run_groups(issue_groups, snapshot, people, lots, recipes, lost_groups, since, cut) if whole else ()
+    ):
+        served = set(finished.seconds)
+        yield [item for group in chunk for item in group.items if item.asset.asset_id in served], finished
 
 
 def _told(people: Population, issues: Mapping[str, int]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from fleet.forecaster import Fitted, Question
 from fleet.judging import Finished, ended, run_row, with_intervals, with_vintages
 from fleet.outcome import Failed, attempt, attempt_part
 from fleet.own import restored
-from fleet.plan import Context, Item, Link, Recipe
+from fleet.plan import Context, Group, Item, Link, Recipe
 from fleet.rows import Block
 from fleet.together import LEAST, predicted_many
 from store.clock import from_micros
@@ -52,6 +52,26 @@ def issue_chunk(context: Context, items: Sequence[Item], mark: Mark) -> Finished
     if runs:
         tables["runs"] = pa.Table.from_pylist(runs)
     return Finished(tables=tables, failures=tuple(failures), seconds=seconds)
+
+
+def issue_groups(context: Context, groups: Sequence[Group], mark: Mark) -> Finished:
+    """Issue what the shared model of a group says of its assets; those that it fails for are left out, in silence."""
+    blocks: list[Block] = []
+    runs: list[dict[str, Any]] = []
+    seconds: dict[str, float] = {}
+    for place, group in enumerate(groups):
+        mark(place, 0)
+        for which, told in _told_at_once(context, group.items).items():
+            item = group.items[which]
+            issued = attempt(_issued, context, item, item.chain[0], told)
+            if not isinstance(issued, Failed):
+                blocks.append(issued)
+                runs += _lineage(context, item, item.chain[0], issued, told.seconds)
+                seconds[item.asset.asset_id] = told.seconds
+    tables = {"forecasts": rows.forecasts(blocks)} if blocks else {}
+    if runs:
+        tables["runs"] = pa.Table.from_pylist(runs)
+    return Finished(tables=tables, failures=(), seconds=seconds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +197,11 @@ def _payload(blob: bytes | Place, codec: str, recipe: Recipe) -> bytes:
         blob.read(), codec=codec, recipe_hash=recipe.recipe_hash, signed=lambda *_: False, trusting=False
     )
     return found.payload
+
+
+def lost_groups(_context: Context, _group: Group, _failed: Failed) -> Finished:
+    """Nothing: the assets of a group that is lost go through their chains one by one, and what fails there is told."""
+    return Finished(tables={}, failures=(), seconds={})
 
 
 def lost(_context: Context, item: Item, failed: Failed) -> Finished:

@@ -124,7 +124,8 @@ class MLForecastFitted:
             else:
                 asked.setdefault(history.farthest, {})[place] = history
         for histories in asked.values():
-            told = self._ahead(list(histories.values()))
+            mine = list(histories.values())
+            told = self._ahead(mine) if self.model.by_row else [self._ahead([history])[0] for history in mine]
             for (place, history), mean in zip(histories.items(), told, strict=True):
                 found[place] = questions[place].task.frame(history.at_target(mean))
         return found

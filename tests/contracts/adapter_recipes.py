@@ -23,6 +23,8 @@ class Recipe:
         loose: how far from the truth its mean may be, in units of the daily swing.
         covers: of the readings lie between its q10 and q90, at least.
         repeatable: equal models are equal bytes; not so in an archive with the time of its writing in it.
+        many: takes many assets at once with the scope that it is built with.
+        pooled: has scope "global" too.
     """
 
     adapter: str
@@ -34,6 +36,8 @@ class Recipe:
     loose: float = 0.15
     covers: float = 0.4
     repeatable: bool = True
+    many: bool = False
+    pooled: bool = False
 
 
 CORE = {
@@ -60,12 +64,17 @@ CORE = {
         quantiles=True,
         covariates=True,
         needs=189,
+        pooled=True,
     ),
     "ridge": Recipe(adapter="sklearn", covariates=True, needs=189, loose=0.3, repeatable=False),
 }
 EXTRA = {
     "statsforecast_ets": Recipe(
-        adapter="statsforecast", options={"model": "AutoETS", "params": {"model": "ANA"}}, quantiles=True, needs=25
+        adapter="statsforecast",
+        options={"model": "AutoETS", "params": {"model": "ANA"}},
+        quantiles=True,
+        needs=25,
+        many=True,
     ),
     "statsforecast_arima": Recipe(
         adapter="statsforecast",
@@ -74,24 +83,40 @@ EXTRA = {
         covariates=True,
         needs=25,
         loose=0.3,
+        many=True,
     ),
     "statsforecast_mstl": Recipe(
-        adapter="statsforecast", options={"model": "MSTL"}, quantiles=True, needs=337, loose=0.2, covers=0.2
+        adapter="statsforecast",
+        options={"model": "MSTL"},
+        quantiles=True,
+        needs=337,
+        loose=0.2,
+        covers=0.2,
+        many=True,
     ),
     "statsforecast_naive": Recipe(
-        adapter="statsforecast", options={"model": "SeasonalNaive"}, quantiles=True, needs=25
+        adapter="statsforecast",
+        options={"model": "SeasonalNaive"},
+        quantiles=True,
+        needs=25,
+        many=True,
     ),
     "statsforecast_croston": Recipe(
-        adapter="statsforecast", options={"model": "CrostonClassic"}, seasonal=False, needs=25
+        adapter="statsforecast",
+        options={"model": "CrostonClassic"},
+        seasonal=False,
+        needs=25,
+        many=True,
     ),
     "statsforecast_level": Recipe(
         adapter="statsforecast",
         options={"model": "SimpleExponentialSmoothing", "params": {"alpha": 0.2}},
         seasonal=False,
         needs=25,
+        many=True,
     ),
     "mlforecast_lightgbm": Recipe(
-        adapter="mlforecast", options={"params": SMALL_TREES}, covariates=True, needs=189, loose=0.2
+        adapter="mlforecast", options={"params": SMALL_TREES}, covariates=True, needs=189, loose=0.2, pooled=True
     ),
     "mlforecast_ridge": Recipe(
         adapter="mlforecast",
@@ -100,6 +125,7 @@ EXTRA = {
         needs=213,
         loose=0.3,
         repeatable=False,
+        pooled=True,
     ),
     "skforecast_ridge": Recipe(
         adapter="skforecast",

@@ -23,8 +23,9 @@ from threadpoolctl import threadpool_limits
 
 from fleet import calendar
 from fleet.errors import AdapterMissing, CovariateMissing, NoData, TooShort
-from fleet.forecaster import Adapter, Fitted
+from fleet.forecaster import Adapter, Fitted, Many, Question, scope_of
 from fleet.metrics import quantile_column
+from fleet.outcome import Cause, Failed
 from fleet.own import Kept, kept
 from fleet.registry import ADAPTERS, build, recipe_hash
 from fleet.task import Task
@@ -309,3 +310,65 @@ def test_a_recipe_s_hash_is_the_same_in_any_order_and_changes_with_an_option(nam
     assert recipe_hash(recipe.adapter, options) == recipe_hash(recipe.adapter, recipe.options)
     hashes = [recipe_hash(other.adapter, other.options) for other in RECIPES.values()]
     assert len(set(hashes)) == len(hashes)
+
+
+def questions(issue: pd.Timestamp, *, with_x: bool) -> list[Question]:
+    """The same world at four sizes, one of them too short to learn from."""
+    y, X, task = question(issue, with_x=with_x)
+    sizes = [Question(y * size, X, task) for size in (1.0, 3.0, 0.5)]
+    return [*sizes[:2], Question(y[-3:], X, task), sizes[2]]
+
+
+def of_size(told: list[object]) -> list[pd.DataFrame]:
+    """The forecasts; the third asset has none, and says why."""
+    assert isinstance(told[2], Failed)
+    assert told[2].cause is Cause.TOO_SHORT
+    found = [one for one in told if isinstance(one, pd.DataFrame)]
+    assert len(found) == 3
+    return found
+
+
+@everywhere
+def test_many_at_once_are_what_they_are_one_by_one(name: str) -> None:
+    adapter, with_x = adapter_of(name), RECIPES[name].covariates
+    assert scope_of(adapter) == ("many" if RECIPES[name].many else "asset")
+    if not RECIPES[name].many:
+        return
+    assert isinstance(adapter, Many)
+    models = list(adapter.fit_many(questions(LEARNT_UNTIL, with_x=with_x)))
+    assert isinstance(models[2], Failed)
+    models[2] = models[0]
+    frames = of_size(list(adapter.predict_many(models, questions(ISSUE, with_x=with_x))))
+    asked = [questions(at, with_x=with_x) for at in (LEARNT_UNTIL, ISSUE)]
+    for frame, place in zip(frames, (0, 1, 3), strict=True):
+        alone = adapter_of(name).fit(*asked[0][place]).predict(*asked[1][place])
+        pd.testing.assert_frame_equal(frame, alone, check_exact=True)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].pooled])
+def test_one_model_for_many_assets_serves_each_in_its_own_size_and_from_its_bytes(name: str) -> None:
+    adapter = build(RECIPES[name].adapter, {**RECIPES[name].options, "scope": "global"})
+    assert isinstance(adapter, Many)
+    assert scope_of(adapter) == "global"
+    with_x = RECIPES[name].covariates
+    learnt = questions(LEARNT_UNTIL, with_x=with_x)
+    models = list(adapter.fit_many(learnt))
+    assert isinstance(models[2], Failed)
+    assert models[0] is models[1] is models[3], "one for all that could be learnt from"
+    assert isinstance(adapter, Adapter)
+    blob = kept(adapter, models[0], learnt[0].y)
+    again = adapter.load(blob.payload)
+    asked = questions(ISSUE, with_x=with_x)
+    frames = of_size(list(adapter.predict_many([again] * 4, asked)))
+    for frame, size, place in zip(frames, (1.0, 3.0, 0.5), (0, 1, 3), strict=True):
+        mean = checked(frame, asked[place].task, name)
+        assert np.abs(mean - size * world()[0][frame.index]).mean() < size * 20 * RECIPES[name].loose * 1.5
+        pd.testing.assert_frame_equal(frame, again.predict(*asked[place]), check_exact=True)
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if RECIPES[name].pooled])
+def test_an_option_that_came_later_changes_no_hash_where_it_is_left_out(name: str) -> None:
+    recipe = RECIPES[name]
+    plain = recipe_hash(recipe.adapter, recipe.options)
+    assert recipe_hash(recipe.adapter, {**recipe.options, "scope": "asset"}) == plain
+    assert recipe_hash(recipe.adapter, {**recipe.options, "scope": "global"}) != plain
