@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fleet import calendar, cells, checks, intervals, rows
+from fleet import calendar, cells, checks, intervals, masks, rows
 from fleet.engines import Mark
 from fleet.errors import NoData, TooShort
 from fleet.forecaster import Fitted
@@ -214,6 +214,8 @@ def _block(
     sizes = [len(target) for target in targets]
     valid = np.concatenate([calendar.micros(target) for target in targets])
     truth, version = history.truth(valid)
+    if item.asset.unscored:
+        truth = np.where(masks.under(valid, item.asset.unscored), np.nan, truth)
     flags = {flag for forecast in checked for flag in forecast.quality}
     return Block(
         asset_id=item.asset.asset_id,

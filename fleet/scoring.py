@@ -7,7 +7,8 @@ watermark are one commit, so that nothing is counted twice and nothing lost.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from fleet import cells
 from fleet.comparison import Truth
 from fleet.driver import Driver
 from fleet.ledger import Ledger
+from fleet.masks import UNMASKED
 from fleet.metrics import level_of
 from fleet.outcome import Outcome, Report
 from fleet.population import CAPACITIES, Population
@@ -40,6 +42,10 @@ with live as (
     select f.asset_id, f.valid_time from (select * from live where _v > $seen) f
     join (select asset_id, valid_time from actuals__v where _v <= $seen and isfinite(y)) a
     on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+    union all
+    select f.asset_id, f.valid_time from live f
+    join (select asset_id, min(valid_from) as since from masks__v where _v > $seen group by asset_id) m
+    on m.asset_id = f.asset_id and f.valid_time >= m.since
 )
 select distinct t.asset_id, (t.valid_time at time zone c.tz)::date as day
 from touched t join clocks c on c.asset_id = t.asset_id
@@ -51,7 +57,7 @@ TRUTHS: Mapping[Truth, str] = {
                 from actuals_all__v where isfinite(y) group by asset_id, valid_time""",
 }
 ROWS = f"""
-with held as ({CAPACITIES}), truth as (TRUTH)
+with held as ({CAPACITIES}), truth as (select * from (TRUTH) a where {UNMASKED})
 select f.*, a.y, a._v as actuals_v, t.capacity, $truth as truth, s.day,
        coalesce(json_extract_string(r.tags, '$.perfect_foresight') = 'true', false) as perfect_foresight
 from forecasts f
@@ -74,6 +80,10 @@ where s.role <> 'backtest' and s.truth = $truth and s.n > 0 and not exists (
       and c.recipe_hash is not distinct from s.recipe_hash and c.version_id is not distinct from s.version_id
       and c.role = s.role and c.truth = s.truth and c.perfect_foresight is not distinct from s.perfect_foresight
       and c.day = s.day and c.lead_bucket = s.lead_bucket)
+"""
+MASKED = f"""
+select count(*) as n from (select asset_id, valid_time from forecasts where role <> 'backtest') f
+join actuals a on a.asset_id = f.asset_id and a.valid_time = f.valid_time where isfinite(a.y) and not ({UNMASKED})
 """
 OPEN = """
 with issued as (select asset_id, valid_time, issue_time from forecasts where role <> 'backtest'),
@@ -102,13 +112,19 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
         ledger.note(f"{waiting:,} forecast steps of the last 7 days have no actual yet")
     transaction = driver.store.begin(note=ledger.job)
     done: set[str] = set()
+    kept = driver.config.scored_masks
+    if hidden := snapshot.sql(MASKED, {"scored": list(kept)}).rows()[0]["n"]:
+        ledger.note(f"{hidden:,} forecast steps are not scored: their readings are masked")
     truths: tuple[Truth, ...] = ("latest", "first") if driver.config.data.truth == "first" else ("latest",)
     for truth in truths:
         mark = WATERMARK if truth == "latest" else f"{WATERMARK} {truth}"
-        stale = snapshot.sql(STALE, {"seen": int(snapshot.mark(mark) or 0)}, {"clocks": clocks}).arrow()
+        policy = f"{mark} masks"  # another policy about masks is another score of everything
+        seen = int(snapshot.mark(mark) or 0) if (snapshot.mark(policy) or "[]") == json.dumps(kept) else 0
+        stale = snapshot.sql(STALE, {"seen": seen}, {"clocks": clocks}).arrow()
         if stale.num_rows:
-            transaction.replace("scores", _open(snapshot, _cells(snapshot, clocks, stale, truth)))
+            transaction.replace("scores", _open(snapshot, _cells(snapshot, clocks, stale, truth, kept)))
             transaction.mark(mark, str(snapshot.id))
+            transaction.mark(policy, json.dumps(kept))
             done |= set(stale["asset_id"].to_pylist())
     if done:
         ledger.count(transaction.commit().written)
@@ -149,8 +165,12 @@ def rows_against(truth: Truth) -> str:
     return ROWS.replace("TRUTH", TRUTHS[truth])
 
 
-def _cells(snapshot: Snapshot, clocks: pa.Table, stale: pa.Table, truth: Truth) -> pa.Table:
-    rows = snapshot.sql(rows_against(truth), {"truth": truth}, {"clocks": clocks, "stale": stale}).arrow()
+def _cells(
+    snapshot: Snapshot, clocks: pa.Table, stale: pa.Table, truth: Truth, scored_masks: Sequence[str]
+) -> pa.Table:
+    rows = snapshot.sql(
+        rows_against(truth), {"truth": truth, "scored": list(scored_masks)}, {"clocks": clocks, "stale": stale}
+    ).arrow()
     levels = tuple(sorted(level_of(name) for name in rows.column_names if name[0] == "q" and name[1:].isdigit()))
     scored = cells.score_cells(rows, levels=levels)
     emptied = snapshot.sql(EMPTIED, {"truth": truth}, {"stale": stale, "scored": scored}).arrow()

@@ -15,6 +15,8 @@ from fleet.config.models import (
     FleetSection,
     ForecastSection,
     JobSection,
+    MaskPolicySection,
+    MaskSection,
     ProductSection,
     PromotionSection,
     RecipeConfig,
@@ -54,6 +56,18 @@ class FleetConfig:
     overrides: tuple[Override, ...]
     resolver: Resolver = field(repr=False)
     forecasts: tuple[ForecastSection, ...] = ()
+    masks: tuple[MaskSection, ...] = ()
+    mask_policy: Mapping[str, MaskPolicySection] = field(default_factory=dict)
+
+    @property
+    def learnt_masks(self) -> tuple[str, ...]:
+        """Reasons of masks whose readings models learn from all the same."""
+        return tuple(sorted(name for name, policy in self.mask_policy.items() if policy.training == "keep"))
+
+    @property
+    def scored_masks(self) -> tuple[str, ...]:
+        """Reasons of masks whose readings are scored all the same."""
+        return tuple(sorted(name for name, policy in self.mask_policy.items() if policy.scoring == "keep"))
 
     @property
     def folder(self) -> Path:
