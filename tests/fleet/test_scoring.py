@@ -73,7 +73,8 @@ def test_capacity_is_that_of_the_valid_time(store: Store) -> None:
     add(store, "actuals", [actual(asset, hours) for asset in "ab" for hours in range(3)])
     snapshot = store.snapshot()
     days = snapshot.sql(STALE, {"seen": 0}, {"clocks": CLOCKS}).arrow()
-    rows = snapshot.sql(rows_against("latest"), {"truth": "latest"}, {"clocks": CLOCKS, "stale": days}).rows()
+    asked = {"truth": "latest", "scored": []}
+    rows = snapshot.sql(rows_against("latest"), asked, {"clocks": CLOCKS, "stale": days}).rows()
     assert [row["capacity"] for row in rows] == [5.0, 9.0, 5.0, None, 7.0, 7.0]
 
 
