@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fleet import cells
+from fleet.masks import UNMASKED
 from fleet.metrics import Metric, evaluate, level_of
 from fleet.population import CAPACITIES
 
@@ -63,7 +64,7 @@ with held as ({CAPACITIES}), judged as (
     join actuals a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
     asof left join held t on t.asset_id = f.asset_id and f.valid_time >= t.begins
     left join clocks c on c.asset_id = f.asset_id
-    where isfinite(a.y)
+    where isfinite(a.y) and {UNMASKED}
 )
 select * exclude (judged, told) from judged
 where told is not null
@@ -127,6 +128,7 @@ def compared(
     across: Literal["fleet", "asset"] = "fleet",
     truth: Truth = "latest",
     quantiles: bool = False,
+    scored_masks: Sequence[str] = (),
 ) -> Sums:
     """The sums of every recipe over what all of them were judged on.
 
@@ -138,6 +140,7 @@ def compared(
         assets: only these; asset to the zone whose days are meant, UTC where it is not said.
         across: fleet keeps the assets that every recipe was judged on; asset pairs each asset's own recipes.
         truth: what live forecasts were scored against; a backtest knows the latest reading only.
+        scored_masks: reasons of masks whose readings count all the same.
         quantiles: only points of which every recipe has quantiles, and no recipe without any.
     """
     table = snapshot.sql(
@@ -176,7 +179,7 @@ def compared(
     if uneven.any():
         wanted = table.append_column("judged", pa.array(judged[asset])).filter(pa.array(uneven[asset]))
         wanted = wanted.select(["asset_id", "recipe", "version_id", "perfect_foresight", "judged"])
-        points = _common_points(snapshot, wanted, since, until, assets or {}, quantiles=quantiles)
+        points = _common_points(snapshot, wanted, since, until, assets or {}, scored_masks, quantiles=quantiles)
         apart = int(uneven.sum()) - len(pc.unique(points["asset_id"]))
         missing = {name: count + apart for name, count in missing.items()}
         even = pa.concat_tables([even, points], promote_options="permissive")
@@ -284,13 +287,16 @@ def _common_points(
     since: date | None,
     until: date | None,
     assets: Mapping[str, str],
+    scored_masks: Sequence[str],
     *,
     quantiles: bool,
 ) -> pa.Table:
     distinct = wanted.group_by(wanted.column_names).aggregate([])
     clocks = pa.table({"asset_id": pa.array(assets, pa.string()), "tz": pa.array(assets.values(), pa.string())})
     query = COMMON.replace("TOLD", "coalesce(*columns('^q[0-9]+$'))" if quantiles else "mean")
-    rows = snapshot.sql(query, {"since": since, "until": until}, {"wanted": distinct, "clocks": clocks}).arrow()
+    rows = snapshot.sql(
+        query, {"since": since, "until": until, "scored": list(scored_masks)}, {"wanted": distinct, "clocks": clocks}
+    ).arrow()
     levels = tuple(sorted(level_of(name) for name in rows.column_names if name[0] == "q" and name[1:].isdigit()))
     return cells.score_cells(rows, levels=levels)
 

@@ -80,6 +80,8 @@ class Fingerprints:
         ]
         if self._kind == "backtest" and reach:
             shared.append(repr(_held(member.capacities, reach)))
+            hidden = [m for m in asset.unscored if m[0] <= reach.until and reach.since < m[1]]
+            shared += [f"unscored {hidden}"] if hidden else []
         return {
             name: short_hash("\x1f".join([*shared, *_definition(recipe), *self._covariates(asset, recipe, reach)]))
             for name, recipe in recipes.items()

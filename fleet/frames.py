@@ -161,6 +161,7 @@ class AssetRows:
 
     Args:
         capacities: (UTC microseconds from which it holds, capacity; NaN where none is known), in order of time.
+        unscored: from when to before when readings are not scored, UTC microseconds.
     """
 
     asset_id: str
@@ -168,6 +169,7 @@ class AssetRows:
     covariates: tuple[Covariate, ...] = ()
     static: Mapping[str, object] = field(default_factory=dict)
     capacities: tuple[tuple[int, float], ...] = ()
+    unscored: tuple[tuple[int, int], ...] = ()
 
 
 class History:
@@ -227,7 +229,10 @@ class History:
 
     def truth(self, at: IntArray) -> tuple[FloatArray, IntArray]:
         """The newest reading at each instant (UTC microseconds), NaN where there is none, and the commit it is of."""
-        rows = newest(self.rows) if self._revised else self.rows
+        rows = self.rows
+        if self._revised:
+            told = rows.version >= 0  # what is less is a mask, which `AssetRows.unscored` is about
+            rows = newest(rows if told.all() else rows.part(told))
         if not len(rows.valid_time):
             return np.full(len(at), np.nan), np.zeros(len(at), dtype=np.int64)
         place = np.minimum(np.searchsorted(rows.valid_time, at), len(rows.valid_time) - 1)

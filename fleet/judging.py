@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from fleet import calendar, cells, checks, intervals, rounds, rows
+from fleet import calendar, cells, checks, intervals, masks, rounds, rows
 from fleet.engines import Mark
 from fleet.frames import History
 from fleet.metrics import evaluate, parse
@@ -266,6 +266,8 @@ def _block(
     sizes = [len(target) for target in targets]
     valid = np.concatenate([calendar.micros(target) for target in targets])
     truth, version = history.truth(valid)
+    if item.asset.unscored:
+        truth = np.where(masks.under(valid, item.asset.unscored), np.nan, truth)
     flags = {flag for forecast in checked for flag in forecast.quality}
     return Block(
         asset_id=item.asset.asset_id,

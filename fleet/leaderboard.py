@@ -132,6 +132,7 @@ def leaderboard(  # noqa: PLR0913  # a keyword for each way to cut it, as on the
     until: date | None = None,
     product: str = "default",
     truth: Truth = "latest",
+    scored_masks: Sequence[str] = (),
 ) -> Leaderboard:
     """The leaderboard of the recipes named; one that failed on every asset has a row that says so.
 
@@ -144,6 +145,7 @@ def leaderboard(  # noqa: PLR0913  # a keyword for each way to cut it, as on the
         assets: only these; asset to its zone.
         since, until: local days, `until` not included.
         truth: what live forecasts were scored against.
+        scored_masks: reasons of masks whose readings count all the same.
     """
     names = list(dict.fromkeys([*metrics, *([sort_by] if sort_by not in metrics else [])]))
     comparing = partial(
@@ -157,6 +159,7 @@ def leaderboard(  # noqa: PLR0913  # a keyword for each way to cut it, as on the
         by_lead=by == "lead",
         assets=assets,
         truth=truth,
+        scored_masks=scored_masks,
     )
     sums = comparing()
     # Intervals are compared where all recipes have them: those out of past errors begin only after some of these.

@@ -82,6 +82,7 @@ class Looking(Assets):
             assets=assets,
             since=since,
             until=until,
+            scored_masks=self.config.scored_masks,
             truth=self.config.data.truth,
         )
         if role == "live":

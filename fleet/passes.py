@@ -34,25 +34,29 @@ class Pass:
         seen: the watermark: every cell is right as of this snapshot.
         at: the snapshot as of which the cells up to `upto` are right, and in the end all.
         upto: the last asset and day that was done; None at the beginning.
+        kept: reasons of masks whose readings are scored all the same; with others every cell is stale.
     """
 
     truth: Truth
     seen: int
     at: int
     upto: tuple[str, date] | None = None
+    kept: tuple[str, ...] = ()
 
     @classmethod
-    def next_of(cls, snapshot: Snapshot, truth: Truth) -> Self:
+    def next_of(cls, snapshot: Snapshot, truth: Truth, kept: tuple[str, ...] = ()) -> Self:
         """The pass that was stopped, or a new one to a snapshot."""
-        seen = int(snapshot.mark(watermark(truth)) or 0)
+        asked = list(kept)
+        same = json.loads(snapshot.mark(policy(truth)) or "[]") == asked
+        seen = int(snapshot.mark(watermark(truth)) or 0) if same else 0
         told = snapshot.mark(progress(truth))
         if told is not None:
             held = json.loads(told)
             # That of a pass which ended, or was overtaken by another process, says nothing any more.
-            if held["seen"] == seen:
+            if held["seen"] == seen and held.get("kept", []) == asked:
                 upto = (held["asset"], date.fromisoformat(held["day"]))
-                return cls(truth=truth, seen=seen, at=held["at"], upto=upto)
-        return cls(truth=truth, seen=seen, at=snapshot.id)
+                return cls(truth=truth, seen=seen, at=held["at"], upto=upto, kept=kept)
+        return cls(truth=truth, seen=seen, at=snapshot.id, kept=kept)
 
     def reached(self, slice_: pa.Table) -> Self:
         """The pass after a slice."""
@@ -74,15 +78,22 @@ class Pass:
         commit may be older than what it stands for.
         """
         transaction.mark(watermark(self.truth), str(self.at if whole else self.seen))
-        if not whole and self.upto is not None:
+        if whole:
+            transaction.mark(policy(self.truth), json.dumps(self.kept))
+        elif self.upto is not None:
             asset, day = self.upto
-            held = {"seen": self.seen, "at": self.at, "asset": asset, "day": day.isoformat()}
+            held = {"seen": self.seen, "at": self.at, "asset": asset, "day": day.isoformat(), "kept": self.kept}
             transaction.mark(progress(self.truth), json.dumps(held))
 
 
 def watermark(truth: Truth) -> str:
     """The name of the mark that holds the snapshot up to which everything is scored."""
     return "score" if truth == "latest" else f"score {truth}"
+
+
+def policy(truth: Truth) -> str:
+    """The name of the mark that says which masks the cells up to the watermark were scored in spite of."""
+    return f"{watermark(truth)} masks"
 
 
 def progress(truth: Truth) -> str:

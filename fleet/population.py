@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import pandas as pd
 import pyarrow as pa
 
+from fleet import masks
 from fleet.config import AssetConfig, FleetConfig
 from fleet.errors import ConfigInvalid, NothingSelected
 from fleet.frames import EVER, AssetRows, Covariate, Panel, Span, interval_end, panel_of, spans
@@ -293,6 +294,11 @@ def load(
     table = snapshot.table(
         "actuals_all", assets=ids, since=since, columns=["asset_id", "valid_time", "y", "available_at", "_v"]
     )
+    masked = snapshot.table("masks", assets=ids)
+    unscored: Mapping[str, tuple[tuple[int, int], ...]] = {}
+    if masked.num_rows:
+        table = masks.with_masks(table, masked, config.learnt_masks)
+        unscored = masks.stretches(masked, config.scored_masks)
     at = {key[0]: span for key, span in spans([table["asset_id"]]).items()}
     panel = panel_of(table, "y", folder / "actuals.arrow" if folder else None)
     covariates, linked = _covariates(snapshot, config, ids, folder, now) if with_covariates else (None, {})
@@ -303,6 +309,7 @@ def load(
             covariates=linked.get(member.asset_id, ()),
             static=member.static,
             capacities=member.capacities,
+            unscored=unscored.get(member.asset_id, ()),
         )
         for member in members
     }

@@ -23,6 +23,7 @@ from fleet.calendar import step_seconds
 from fleet.comparison import Truth
 from fleet.driver import Driver
 from fleet.ledger import Ledger
+from fleet.masks import UNMASKED
 from fleet.metrics import level_of
 from fleet.outcome import Outcome, Report
 from fleet.passes import Pass, slices
@@ -63,6 +64,12 @@ judged as (
     select f.asset_id, f.valid_time, true as backtest, count(*) as issued
     from judged f join known a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
     where a._v > f.data_version group by f.asset_id, f.valid_time
+    union all
+    select f.asset_id, f.valid_time, false as backtest, count(*) as issued
+    from forecasts f
+    join (select asset_id, min(valid_from) as since from masks__v where _v > $seen group by asset_id) m
+    on m.asset_id = f.asset_id and f.valid_time >= m.since
+    where f.role <> 'backtest' group by f.asset_id, f.valid_time
 )
 select t.asset_id, (t.valid_time at time zone c.tz)::date as day,
        (any_value(c.steps) * (coalesce(max(t.issued) filter (where t.backtest), 0)
@@ -84,7 +91,7 @@ BOUNDS = "asset_id >= $first and asset_id <= $last and valid_time >= $since and 
 HAPPENED = f"""
 with held as ({CAPACITIES}), read as (
     select a.asset_id, a.valid_time, a.y, a._v as actuals_v, (a.valid_time at time zone c.tz)::date as day
-    from (TRUTH) a join clocks c on c.asset_id = a.asset_id where isfinite(a.y)
+    from (TRUTH) a join clocks c on c.asset_id = a.asset_id where isfinite(a.y) and {UNMASKED}
 )
 select r.*, s.live, s.backtest, t.capacity
 from read r
@@ -119,6 +126,10 @@ where s.asset_id >= $first and s.asset_id <= $last and s.day >= $since::date and
       and c.day = s.day and c.lead_bucket = s.lead_bucket)
 """
 NEWEST = "select max(issue_time) as at from forecasts where role <> 'backtest'"
+MASKED = f"""
+select count(*) as n from (select asset_id, valid_time from forecasts where role <> 'backtest') f
+join actuals a on a.asset_id = f.asset_id and a.valid_time = f.valid_time where isfinite(a.y) and not ({UNMASKED})
+"""
 OPEN = """
 with issued as (
     select asset_id, valid_time, count(*) as n from forecasts where role <> 'backtest' and issue_time >= $since
@@ -157,10 +168,12 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
     if waiting:
         ledger.note(f"{waiting:,} forecast steps of the last 7 days are not yet scorable: they have no actual yet")
     clocks, done = clocks_of(people), set[str]()
-    stopped = driver.interrupt.asked
+    stopped, kept = driver.interrupt.asked, driver.config.scored_masks
+    if hidden := driver.store.sql(MASKED, {"scored": list(kept)}).rows()[0]["n"]:
+        ledger.note(f"{hidden:,} forecast steps are not scored: their readings are masked")
     for truth in ("latest", "first") if driver.config.data.truth == "first" else ("latest",):
         ledger.begin("scoring", people)
-        for step in renewed(driver.store, clocks, truth, stopped=stopped, note=ledger.job):
+        for step in renewed(driver.store, clocks, truth, kept, stopped=stopped, note=ledger.job):
             for _ in step.assets:
                 ledger.step("ok")
             done |= step.assets
@@ -196,6 +209,7 @@ def renewed(
     store: Store,
     clocks: pa.Table,
     truth: Truth,
+    kept: tuple[str, ...] = (),
     *,
     pace: Pace = PACE,
     stopped: Callable[[], bool] = lambda: False,
@@ -205,12 +219,13 @@ def renewed(
 
     Args:
         clocks: as of `stale_days`.
+        kept: reasons of masks whose readings are scored all the same.
         stopped: asked after each slice; True commits what is there and ends.
     """
     finishing = True
     while finishing and not stopped():
         snapshot = store.snapshot()
-        now = Pass.next_of(snapshot, truth)
+        now = Pass.next_of(snapshot, truth, kept)
         finishing = now.upto is not None
         yield from _passed(store, snapshot, clocks, now, pace, stopped, note)
 
@@ -225,7 +240,7 @@ def _passed(
         yield Step(assets=frozenset(), written=_commit(store, now, [], note, whole=True))
     held: list[pa.Table] = []
     before, began, ended = "", time.monotonic(), False
-    for slice_, scored in scored_slices(snapshot, clocks, stale, now.truth, pace.points):
+    for slice_, scored in scored_slices(snapshot, clocks, stale, now.truth, pace.points, now.kept):
         held.append(scored)
         now, left = now.reached(slice_), left - slice_.num_rows
         late = time.monotonic() - began > pace.seconds or sum(one.num_rows for one in held) >= pace.cells
@@ -275,7 +290,7 @@ def stale_days(snapshot: Snapshot, clocks: pa.Table, now: Pass) -> pa.Table:
 
 
 def scored_slices(
-    snapshot: Snapshot, clocks: pa.Table, stale: pa.Table, truth: Truth, points: int
+    snapshot: Snapshot, clocks: pa.Table, stale: pa.Table, truth: Truth, points: int, kept: tuple[str, ...] = ()
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Stale days in slices of about so many points, each with its cells.
 
@@ -283,7 +298,7 @@ def scored_slices(
     """
     seeing = snapshot.sql(SEEING).arrow()
     for slice_ in slices(stale, points):
-        yield slice_, _open(snapshot, _cells(snapshot, clocks, slice_, seeing, truth))
+        yield slice_, _open(snapshot, _cells(snapshot, clocks, slice_, seeing, truth, kept))
 
 
 def _open(snapshot: Snapshot, scored: pa.Table) -> pa.Table:
@@ -302,11 +317,18 @@ def _open(snapshot: Snapshot, scored: pa.Table) -> pa.Table:
     return scored
 
 
-def points_of(snapshot: Snapshot, clocks: pa.Table, slice_: pa.Table, seeing: pa.Table, truth: Truth) -> pa.Table:
+def points_of(
+    snapshot: Snapshot,
+    clocks: pa.Table,
+    slice_: pa.Table,
+    seeing: pa.Table,
+    truth: Truth,
+    kept: tuple[str, ...] = (),
+) -> pa.Table:
     """The forecasts of stale days, each beside what counts as the truth, in no order; see `cells.score_cells`."""
     bounds = _bounds(slice_)
     question = HAPPENED.replace("TRUTH", TRUTHS[truth].replace("BOUNDS", BOUNDS))
-    happened = snapshot.sql(question, bounds, {"clocks": clocks, "slice": slice_}).arrow()
+    happened = snapshot.sql(question, {**bounds, "scored": list(kept)}, {"clocks": clocks, "slice": slice_}).arrow()
     backtests = pc.any(slice_["backtest"]).as_py()
     tables = {"happened": happened, "seeing": seeing}
     rows = snapshot.sql(POINTS, {**bounds, "backtests": backtests}, tables).arrow()
@@ -323,8 +345,15 @@ def _bounds(slice_: pa.Table) -> dict[str, object]:
     return {"first": assets[0].as_py(), "last": assets[-1].as_py(), "since": since, "until": until}
 
 
-def _cells(snapshot: Snapshot, clocks: pa.Table, slice_: pa.Table, seeing: pa.Table, truth: Truth) -> pa.Table:
-    rows = points_of(snapshot, clocks, slice_, seeing, truth)
+def _cells(
+    snapshot: Snapshot,
+    clocks: pa.Table,
+    slice_: pa.Table,
+    seeing: pa.Table,
+    truth: Truth,
+    kept: tuple[str, ...],
+) -> pa.Table:
+    rows = points_of(snapshot, clocks, slice_, seeing, truth, kept)
     levels = tuple(sorted(level_of(name) for name in rows.column_names if name[0] == "q" and name[1:].isdigit()))
     scored = cells.score_cells(rows, levels=levels)
     tables = {"slice": slice_, "scored": scored}

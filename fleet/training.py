@@ -202,6 +202,7 @@ def _figures(
             assets=assets,
             across="asset",
             quantiles=metric.probabilistic,
+            scored_masks=driver.config.scored_masks,
         )
         errors = loss(metric, measured(snapshot, sums, metric, product=product))
         for asset_id, recipe, error, points, foresight in zip(

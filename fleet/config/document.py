@@ -17,6 +17,8 @@ from fleet.config.models import (
     FleetSection,
     ForecastSection,
     JobSection,
+    MaskPolicySection,
+    MaskSection,
     ProductSection,
     PromotionSection,
     RecipeConfig,
@@ -59,6 +61,18 @@ class FleetConfig:
     alerts: tuple[AlertSection, ...] = ()
     channels: Mapping[str, ChannelSection] = field(default_factory=dict)
     deliveries: Mapping[str, DeliverySection] = field(default_factory=dict)
+    masks: tuple[MaskSection, ...] = ()
+    mask_policy: Mapping[str, MaskPolicySection] = field(default_factory=dict)
+
+    @property
+    def learnt_masks(self) -> tuple[str, ...]:
+        """Reasons of masks whose readings models learn from all the same."""
+        return tuple(sorted(name for name, policy in self.mask_policy.items() if policy.training == "keep"))
+
+    @property
+    def scored_masks(self) -> tuple[str, ...]:
+        """Reasons of masks whose readings are scored all the same."""
+        return tuple(sorted(name for name, policy in self.mask_policy.items() if policy.scoring == "keep"))
 
     def jobs_of(self, kind: str) -> tuple[str, ...]:
         """The names of the jobs of a kind."""

@@ -22,6 +22,8 @@ from fleet.config.models import (
     FleetSection,
     ForecastSection,
     JobSection,
+    MaskPolicySection,
+    MaskSection,
     ProductSection,
     PromotionSection,
     RecipeConfig,
@@ -38,6 +40,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "data": DataSection,
     "covariates": CovariateSection,
     "forecasts": ForecastSection,
+    "masks": MaskSection,
     "train": TrainSection,
     "backtest": BacktestSection,
     "promotion": PromotionSection,
@@ -45,6 +48,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
 _NAMED: dict[str, type[BaseModel]] = {
     "products": ProductSection,
     "retention": RetentionSection,
+    "mask_policy": MaskPolicySection,
     "jobs": JobSection,
     "channels": ChannelSection,
     "deliveries": DeliverySection,
@@ -139,6 +143,8 @@ class _Reader:
             data=self.section(DataSection, raw, "data"),
             covariates=self.covariates(raw.get("covariates", [])),
             forecasts=outside,
+            masks=self.masks(raw.get("masks", [])),
+            mask_policy=self.named(MaskPolicySection, raw, "mask_policy"),
             products=products,
             retention=self.named(RetentionSection, raw, "retention"),
             recipes=recipes,
@@ -199,6 +205,16 @@ class _Reader:
         for name in columns:
             if columns.count(name) > 1:
                 raise self.refused(f'[[covariates]] columns: "{name}" stands twice', hint="rename it with sql")
+        return found
+
+    def masks(self, raw: object) -> tuple[MaskSection, ...]:
+        if not isinstance(raw, list):
+            raise self.refused("[masks]: there may be several; write [[masks]]")
+        found = tuple(self.checked(MaskSection, table, ["masks", n]) for n, table in enumerate(raw))
+        for number, masks in enumerate(found):
+            if not masks.given:
+                where = place(["masks", number])
+                raise self.refused(f"{where}: nothing says where the masks are; accepted: one of path, sql, python")
         return found
 
     def forecasts(self, raw: object) -> tuple[ForecastSection, ...]:

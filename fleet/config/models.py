@@ -289,6 +289,34 @@ class ForecastSection(Stamps):
         return f"external:{self.name}"
 
 
+class MaskSection(Origin):
+    """``[[masks]]``: stretches of time in which the readings of an asset tell nothing, such as outages.
+
+    The keys name columns. A reading is masked when its interval begins at or after ``valid_from`` and before
+    ``valid_to``, which may be empty while it lasts; ``timezone`` is the clock of times without a zone, by default that
+    of [fleet]. Without ``available_at`` a mask is known from its first ingest on.
+    """
+
+    asset: Text = "asset_id"
+    valid_from: Text = "valid_from"
+    valid_to: Text = "valid_to"
+    reason: Text = "reason"
+    available_at: Text = "available_at"
+    actor: Text = "actor"
+    timezone: Zone | None = None
+
+
+class MaskPolicySection(Section):
+    """``[mask_policy.REASON]``: what becomes of readings that are masked for a reason; left out unless it says keep.
+
+    ``training`` is about what models learn from, ``scoring`` about backtests and live scores, and with them about
+    promotion.
+    """
+
+    training: Literal["drop", "keep"] = "drop"
+    scoring: Literal["leave_out", "keep"] = "leave_out"
+
+
 class ProductSection(Section):
     """``[products.NAME]``: what is issued, how far it reaches, and when.
 

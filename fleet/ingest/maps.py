@@ -63,8 +63,8 @@ def _row(source: Source, place: int, row: dict[str, object], clock: ZoneInfo) ->
     if not asset or not series:
         raise SeriesInvalid(f"{where} lacks its asset or its series")
     weight = _weight(row.get("weight"), where)
-    since = _instant(row.get("valid_from"), clock, where) or EPOCH
-    until = _instant(row.get("valid_to"), clock, where)
+    since = instant(row.get("valid_from"), clock, where) or EPOCH
+    until = instant(row.get("valid_to"), clock, where)
     if until is not None and until <= since:
         raise SeriesInvalid(f"{where}: valid_to {until:%Y-%m-%d} is not after valid_from {since:%Y-%m-%d}")
     return Mapped(asset=asset, series=series, weight=weight, valid_from=since, valid_to=until)
@@ -82,7 +82,8 @@ def _weight(said: object, where: str) -> float:
     return weight
 
 
-def _instant(said: object, clock: ZoneInfo, where: str) -> datetime | None:
+def instant(said: object, clock: ZoneInfo, where: str) -> datetime | None:
+    """A date or time of a row as an instant, one without a zone on this clock; None where the row says nothing."""
     if said is None or said == "":
         return None
     value = said

@@ -14,6 +14,7 @@ from fleet.ingest.actuals import Actuals
 from fleet.ingest.covariates import Covariates, Links, write_links, write_series
 from fleet.ingest.faults import BadRows
 from fleet.ingest.forecasts import Forecasts
+from fleet.ingest.masks import bring_masks
 from fleet.ingest.register import Register, read, stored
 from fleet.ingest.report import IngestReport, Tally, kept_aside, moment
 from fleet.ingest.staged import Staged
@@ -78,7 +79,7 @@ class _Ingest:
     def run(self) -> IngestReport:
         started = self.clock.now()
         told = self.config.data.given or self.config.covariates or self.config.assets or self.config.forecasts
-        if self.source is None and not told and not self.outside:
+        if self.source is None and not (told or self.config.masks) and not self.outside:
             raise SourceUnreadable(
                 f"{self.config.file.name}: [data] does not say where the actuals are",
                 hint='such as path = "data/*.parquet"',
@@ -92,6 +93,8 @@ class _Ingest:
             notes: list[str] = []
             if self.source is None and not self.outside:
                 notes += self._covariates(snapshot, staged, register)
+            if self.source is None and not self.outside:
+                notes += self._masks(snapshot, staged, register)
             if self.source is None:
                 notes += self._forecasts(snapshot, staged, register)
             new_assets = register.write(staged)
@@ -182,6 +185,15 @@ class _Ingest:
                 )
         write_series(snapshot, staged, series)
         write_links(snapshot, staged, links, self.clock.now())
+        return notes
+
+    def _masks(self, snapshot: Snapshot, staged: Staged, register: Register) -> list[str]:
+        """Bring in every ``[[masks]]``; what the user should know."""
+        notes: list[str] = []
+        for number, section in enumerate(self.config.masks):
+            header, zone = place(["masks", number]), self.config.fleet.timezone
+            folder, now = self.config.folder, self.clock.now()
+            notes += bring_masks(section, folder, snapshot, staged, register.assets, now, header, zone)
         return notes
 
     def _forecasts(self, snapshot: Snapshot, staged: Staged, register: Register) -> list[str]:
