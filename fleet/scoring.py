@@ -39,8 +39,9 @@ DAY_S = 86_400
 # of a backtest came with its forecasts, from the actuals that its run had seen: they are stale when one is newer.
 # Instants are counted before they are told as local days, there are a hundred times fewer of them.
 STALE = """
-with told as (select asset_id, valid_time, _v from ACTUALS where _v > $seen),
-known as (select asset_id, valid_time, _v from ACTUALS where _v <= $seen and isfinite(y)),
+with told as (select asset_id, valid_time, _v from ACTUALS where _v > $seen and valid_time >= $told_since),
+known as (
+    select asset_id, valid_time, _v from ACTUALS where _v <= $seen and isfinite(y) and valid_time >= $fresh_since),
 fresh as (select asset_id, valid_time, role, run_id from forecasts__v where _v > $seen),
 judged as (
     select f.asset_id, f.valid_time, r.data_version from fresh f join runs r on r.run_id = f.run_id
@@ -71,6 +72,8 @@ select t.asset_id, (t.valid_time at time zone c.tz)::date as day,
 from touched t join clocks c on c.asset_id = t.asset_id
 group by all order by t.asset_id, day
 """
+FRESH = "select min(valid_time) as since from forecasts__v where _v > $seen"
+EVER, NEVER = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 # A reading that comes late may be older than the one in force, and so change the first one only.
 TOLD: Mapping[Truth, str] = {"latest": "actuals__v", "first": "actuals_all__v"}
 # Against what forecasts are scored: the reading in force, or the first one there was of an instant.
@@ -270,7 +273,10 @@ def stale_days(snapshot: Snapshot, clocks: pa.Table, now: Pass) -> pa.Table:
     Returns:
         asset_id, day, points (about how many forecast points there are), live and backtest (whose cells are meant).
     """
-    asked = {"seen": now.seen, "backtests": now.truth == "latest"}
+    fresh = snapshot.sql(FRESH, {"seen": now.seen}).rows()[0]["since"] or NEVER
+    # The first time all forecasts are fresh, and years of readings lie before the first of them.
+    told = EVER if now.seen else fresh
+    asked = {"seen": now.seen, "backtests": now.truth == "latest", "told_since": told, "fresh_since": fresh}
     return snapshot.sql(STALE.replace("ACTUALS", TOLD[now.truth]), asked, {"clocks": clocks}).arrow()
 
 
