@@ -40,8 +40,9 @@ DAY_S = 86_400
 # of a backtest came with its forecasts, from the actuals that its run had seen: they are stale when one is newer.
 # Instants are counted before they are told as local days, there are a hundred times fewer of them.
 STALE = """
-with told as (select asset_id, valid_time, _v from ACTUALS where _v > $seen),
-known as (select asset_id, valid_time, _v from ACTUALS where _v <= $seen and isfinite(y)),
+with told as (select asset_id, valid_time, _v from ACTUALS where _v > $seen and valid_time >= $told_since),
+known as (
+    select asset_id, valid_time, _v from ACTUALS where _v <= $seen and isfinite(y) and valid_time >= $fresh_since),
 fresh as (select asset_id, valid_time, role, run_id from forecasts__v where _v > $seen),
 judged as (
     select f.asset_id, f.valid_time, r.data_version from fresh f join runs r on r.run_id = f.run_id
@@ -78,6 +79,8 @@ select t.asset_id, (t.valid_time at time zone c.tz)::date as day,
 from touched t join clocks c on c.asset_id = t.asset_id
 group by all order by t.asset_id, day
 """
+FRESH = "select min(valid_time) as since from forecasts__v where _v > $seen"
+EVER, NEVER = datetime(1, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 # A reading that comes late may be older than the one in force, and so change the first one only.
 TOLD: Mapping[Truth, str] = {"latest": "actuals__v", "first": "actuals_all__v"}
 # Against what forecasts are scored: the reading in force, or the first one there was of an instant.
@@ -102,11 +105,13 @@ order by r.asset_id, r.valid_time
 # Not sorted: the sums are made in an order of their own, and to sort whole rows takes longer than all the rest.
 POINTS = """
 select f.* exclude (run_id, step, quality, created_at), a.y, a.actuals_v, a.capacity, a.day,
-       coalesce(f.run_id in (select run_id from seeing), false) as perfect_foresight
+       SEES as perfect_foresight
 from forecasts f join happened a on a.asset_id = f.asset_id and a.valid_time = f.valid_time
 where f.asset_id >= $first and f.asset_id <= $last and f.valid_time >= $since and f.valid_time < $until
   and (f.role <> 'backtest' or $backtests) and case when f.role = 'backtest' then a.backtest else a.live end
 """
+# Which runs saw the future. Where none did the question is not put: to look up every run takes a third of the reading.
+SEES = "coalesce(f.run_id in (select run_id from seeing), false)"
 SEEING = """
 select run_id from runs
 where contains(tags, 'perfect_foresight') and json_extract_string(tags, '$.perfect_foresight') = 'true'
@@ -131,12 +136,10 @@ select count(*) as n from (select asset_id, valid_time from forecasts where role
 join actuals a on a.asset_id = f.asset_id and a.valid_time = f.valid_time where isfinite(a.y) and not ({UNMASKED})
 """
 OPEN = """
-with issued as (
-    select asset_id, valid_time, count(*) as n from forecasts where role <> 'backtest' and issue_time >= $since
-    group by asset_id, valid_time)
-select coalesce(sum(f.n), 0)::bigint as n from issued f
+select count(*) as n from forecasts f
 anti join (select asset_id, valid_time from actuals where isfinite(y)) a
 on a.asset_id = f.asset_id and a.valid_time = f.valid_time
+where f.role <> 'backtest' and f.issue_time >= $since
 """
 
 
@@ -285,7 +288,10 @@ def stale_days(snapshot: Snapshot, clocks: pa.Table, now: Pass) -> pa.Table:
     Returns:
         asset_id, day, points (about how many forecast points there are), live and backtest (whose cells are meant).
     """
-    asked = {"seen": now.seen, "backtests": now.truth == "latest"}
+    fresh = snapshot.sql(FRESH, {"seen": now.seen}).rows()[0]["since"] or NEVER
+    # The first time all forecasts are fresh, and years of readings lie before the first of them.
+    told = EVER if now.seen else fresh
+    asked = {"seen": now.seen, "backtests": now.truth == "latest", "told_since": told, "fresh_since": fresh}
     return snapshot.sql(STALE.replace("ACTUALS", TOLD[now.truth]), asked, {"clocks": clocks}).arrow()
 
 
@@ -329,9 +335,13 @@ def points_of(
     bounds = _bounds(slice_)
     question = HAPPENED.replace("TRUTH", TRUTHS[truth].replace("BOUNDS", BOUNDS))
     happened = snapshot.sql(question, {**bounds, "scored": list(kept)}, {"clocks": clocks, "slice": slice_}).arrow()
+    if happened.num_rows:
+        times = pc.min_max(happened["valid_time"]).as_py()
+        bounds |= {"since": times["min"], "until": times["max"] + timedelta(microseconds=1)}
     backtests = pc.any(slice_["backtest"]).as_py()
     tables = {"happened": happened, "seeing": seeing}
-    rows = snapshot.sql(POINTS, {**bounds, "backtests": backtests}, tables).arrow()
+    question = POINTS.replace("SEES", SEES if seeing.num_rows else "false")
+    rows = snapshot.sql(question, {**bounds, "backtests": backtests}, tables).arrow()
     truths = pa.DictionaryArray.from_arrays(pa.repeat(pa.scalar(0, pa.int32()), rows.num_rows), pa.array([truth]))
     return rows.append_column("truth", truths)
 

@@ -96,3 +96,50 @@ def test_the_first_reading_can_be_asked_for_later(tmp_path: Path) -> None:
         assert scored(fleet) == {"latest": (3, 10.0), "first": (3, 6.0)}
         fleet.score()
         assert scored(fleet) == {"latest": (3, 10.0), "first": (3, 6.0)}
+
+
+def test_a_backtest_is_scored_again_when_what_it_was_judged_by_is_revised(tmp_path: Path) -> None:
+    ask = "select sum(n)::int as n, sum(sum_abs_e) as e from scores where role = 'backtest' and truth = 'latest'"
+    with fleet_in(tmp_path / "fleet", CONFIG.format(truth="first"), LEVEL) as fleet:
+        history = hourly(("a", "b"), DAYS, begin=BEGIN)
+        fleet.ingest(history)
+        fleet.backtest()
+        before = fleet.store.sql(ask).rows()
+        # its cells came with it
+        assert fleet.score().ok == 0
+        assert fleet.store.snapshot().mark("score") is None
+        revised = history[history["unique_id"] == "a"].tail(1)
+        later(fleet, 1).ingest(revised.assign(y=1000.0))
+        report = fleet.score()
+        assert (report.ok, report.skipped) == (1, 1)
+        (was,) = before
+        error = 990.0 - abs(revised["y"].iloc[0] - 10.0)
+        assert fleet.store.sql(ask).rows() == [{"n": was["n"], "e": pytest.approx(was["e"] + error)}]
+        later(fleet, 2).ingest(revised.assign(y=float("nan")))
+        fleet.score()
+        assert fleet.store.sql(ask).rows()[0]["n"] == was["n"] - 1
+        fleet.backtest(force=True)
+        assert fleet.score().ok == 0
+
+
+def test_a_backtest_that_did_not_see_a_revision_is_scored_again_after_it(tmp_path: Path) -> None:
+    """The revision came while the backtest ran, and was scored before the backtest was there."""
+    with fleet_in(tmp_path / "fleet", CONFIG.format(truth="latest"), LEVEL) as fleet:
+        history = hourly(("a",), DAYS, begin=BEGIN)
+        fleet.ingest(history)
+        fleet.train(promote=True)
+        fleet.forecast()
+        old = fleet.store.snapshot().id
+        later(fleet, 1).ingest(pd.concat([history.tail(1).assign(y=1000.0), arrived(11.0)]))
+        fleet.score()
+        run = "0" * 26
+        at = pd.Timestamp(history["ds"].iloc[-1]).to_pydatetime()
+        transaction = fleet.store.begin()
+        told = {"asset_id": "a", "product": "default", "recipe": "level", "recipe_hash": "h"}
+        transaction.insert("runs", [{**told, "run_id": run, "kind": "backtest", "status": "ok", "data_version": old}])
+        row = {**told, "run_id": run, "version_id": run, "role": "backtest", "issue_time": at, "valid_time": at}
+        transaction.insert("forecasts", [{**row, "step": 1, "mean": 10.0}])
+        transaction.commit()
+        assert fleet.score().ok == 1
+        asked = f"select n, sum_abs_e as e from scores where version_id = '{run}'"
+        assert fleet.store.sql(asked).rows() == [{"n": 1, "e": 990.0}]

@@ -8,7 +8,8 @@ newest fan chart, over and over with a short pause, and counts answers that are 
 Told of each day, and at the end of all: rows per second (issuing alone, and with upkeep), bytes a row, write
 amplification (every byte that the writing process handed to the system, spills and catalog included, over the bytes
 that are there in the end), the most segments of a partition, the newest fan chart of an asset and those of its last
-day, and what the verb ``score`` asks and writes for the last day. There is no peer here: the limits are absolute.
+day, and the verb ``score`` for the last day: seconds, and the peak memory of its process. There is no peer here: the
+limits are absolute.
 
 A day is 16.6 million rows and 0.6 GB; ten take 6 GB, twice that while upkeep runs.
 
