@@ -31,6 +31,7 @@ from fleet.population import Loaded, Member, Population, batches, load
 from fleet.recipes import recipe_of
 from fleet.scratch import scratch_folder
 from fleet.sources import importable
+from fleet.turn import Turn
 from fleet.warming import warm, warmed
 from store.clock import Clock
 from store.ids import new_id
@@ -52,6 +53,7 @@ class Driver:
         workers: processes; None takes the configuration's, "auto" one per core.
         show: told of progress.
         job, slot: the ledger's name for what is done.
+        turn: the run of a job that it is the work of, if it is.
         keyring: signs what only this user may have stored; by default there is no key.
     """
 
@@ -61,6 +63,7 @@ class Driver:
     show: Show | None
     job: str
     slot: datetime
+    turn: Turn | None = None
     workers: int | None = None
     code_version: str = ""
     batch_id: str = field(default_factory=new_id)

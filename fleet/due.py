@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Literal
 
 from fleet.errors import ConfigInvalid
 from fleet.frames import interval_end
+from fleet.ledger import done_before
 from fleet.plan import Settings
 from fleet.population import Member, Population
+from fleet.turn import Turn
 from store.clock import to_micros
 
 if TYPE_CHECKING:
@@ -27,7 +29,8 @@ LAST = """
 select asset_id, arg_max(status, _v) as status, arg_max(struct_pack(c := cause), _v).c as cause,
        arg_max(struct_pack(c := error_code), _v).c as error_code
 from outcomes__v
-where product = $product and status <> 'skipped' and (job = $verb or suffix(job, ':' || $verb))
+where product = $product and status <> 'skipped'
+    and (job = $verb or suffix(job, ':' || $verb) or list_contains($jobs, job))
 group by asset_id
 """
 # A judgement is of one recipe: an asset is due when any of its recipes failed the last time.
@@ -52,16 +55,19 @@ where isfinite(y) and valid_time = (select max(valid_time) from actuals where is
 """
 
 
-def failing(snapshot: Snapshot, verb: Verb, product: str, recipes: Sequence[str] = ()) -> frozenset[str]:
+def failing(
+    snapshot: Snapshot, verb: Verb, product: str, recipes: Sequence[str] = (), jobs: Sequence[str] = ()
+) -> frozenset[str]:
     """The assets whose last outcome of a verb, for a product, was a failure or a fallback.
 
     Args:
         recipes: of these, for `backtest`.
+        jobs: names of the jobs whose kind is the verb.
     """
     if verb == "backtest":
         asked = {"product": product, "recipes": list(recipes)}
         return frozenset(row["asset_id"] for row in snapshot.sql(JUDGED_BADLY, asked).rows())
-    rows = snapshot.sql(LAST, {"product": product, "verb": verb}).rows()
+    rows = snapshot.sql(LAST, {"product": product, "verb": verb, "jobs": list(jobs)}).rows()
     return frozenset(row["asset_id"] for row in rows if row["status"] in ("failed", "fell_back"))
 
 
@@ -118,6 +124,20 @@ def _reached(settings: Settings, known: int, now: int) -> int | None:
         return None
     first = settings.timetable.next(known, settings.tz)
     return first if first <= now else settings.timetable.last(now, settings.tz)
+
+
+def unfinished(snapshot: Snapshot, products: Sequence[Population], turn: Turn) -> tuple[Population, ...]:
+    """The populations without what earlier attempts at the same run of a job have finished; none that is empty."""
+    done: dict[str | None, set[str]] = {}
+    for asset_id, product in done_before(snapshot, turn):
+        done.setdefault(product, set()).add(asset_id)
+    if not done:
+        return tuple(products)
+    left = []
+    for people in products:
+        over = done.get(people.product, set())
+        left.append(replace(people, members=tuple(one for one in people.members if one.asset_id not in over)))
+    return tuple(people for people in left if people.members)
 
 
 def among(people: Population, assets: frozenset[str]) -> Population:

@@ -10,6 +10,7 @@ A method imports what it works with when it is called: who looks at a fleet does
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +27,7 @@ from fleet.keys import Keyring
 from fleet.looking import Looking, Named
 from fleet.outcome import Outcome, Report
 from fleet.registry import nearest
+from fleet.turn import Turn
 from store import Store
 from store.clock import Clock, system_clock
 
@@ -157,7 +159,7 @@ class Fleet(Looking):
         dry_run: bool = False,
         workers: int | None = None,
         progress: Show | None = None,
-        job: str = "py:backtest",
+        job: str | Turn = "py:backtest",
     ) -> Report:
         """Judge recipes on past origins; what is judged for the current data and definitions is left alone.
 
@@ -169,7 +171,7 @@ class Fleet(Looking):
         """
         from fleet.backtest import backtest
 
-        products = self._due("backtest", product, select, where, failed=failed)
+        products = self._due("backtest", product, select, where, failed=failed, job=job)
         if not products:
             return self._nothing(job, failed=failed)
         with self._driver(job, workers, progress) as driver:
@@ -196,7 +198,7 @@ class Fleet(Looking):
         dry_run: bool = False,
         workers: int | None = None,
         progress: Show | None = None,
-        job: str = "py:train",
+        job: str | Turn = "py:train",
     ) -> Report:
         """Judge what is not judged yet, fit each asset's best recipe on the newest window, put it in charge.
 
@@ -211,7 +213,7 @@ class Fleet(Looking):
         """
         from fleet.training import train
 
-        products = self._due("train", product, select, where, failed=failed, old=stale)
+        products = self._due("train", product, select, where, failed=failed, old=stale, job=job)
         if not products:
             return self._nothing(job, failed=failed, old=stale)
         with self._driver(job, workers, progress) as driver:
@@ -235,7 +237,7 @@ class Fleet(Looking):
         dry_run: bool = False,
         workers: int | None = None,
         progress: Show | None = None,
-        job: str = "py:forecast",
+        job: str | Turn = "py:forecast",
     ) -> Report:
         """Issue forecasts with the champions, and with fallbacks where there is none or it fails.
 
@@ -250,7 +252,7 @@ class Fleet(Looking):
 
         if issue_time is not None and issue_time.tzinfo is None:
             raise ConfigInvalid(f"issue time {issue_time} has no zone", hint="write it as 2024-06-10T00:00Z")
-        products = self._due("forecast", product, select, where, failed=failed)
+        products = self._due("forecast", product, select, where, failed=failed, job=job)
         if not products:
             return self._nothing(job, failed=failed)
         again = reissue or failed
@@ -262,7 +264,7 @@ class Fleet(Looking):
             with self._ledger(driver, products, live=True) as ledger:
                 return forecast(driver, products, ledger, issue_time=issue_time, reissue=again)
 
-    def score(self, *, progress: Show | None = None, job: str = "py:score") -> Report:
+    def score(self, *, progress: Show | None = None, job: str | Turn = "py:score") -> Report:
         """Score live forecasts of all products whose actuals arrived or changed; one outcome for each asset."""
         from fleet.scoring import score
 
@@ -340,28 +342,54 @@ class Fleet(Looking):
         *,
         failed: bool,
         old: bool = False,
+        job: str | Turn = "",
     ) -> tuple[Population, ...]:
-        """By product the selected assets; where rules of dueness are named, those of them that one holds for."""
-        from fleet.due import among, failing, stale
+        """By product the selected assets; where rules of dueness are named, those of them that one holds for.
+
+        Of a run of a job, those that no earlier attempt at it has finished.
+        """
+        from fleet.due import among, failing, stale, unfinished
 
         products = self.populations(product, select=select, where=where)
+        if isinstance(job, Turn):
+            products = unfinished(self.store.snapshot(), products, job)
         if not (failed or old):
             return products
         snapshot, recipes = self.store.snapshot(), tuple(self.config.recipes)
         found = []
         for people in products:
-            again = failing(snapshot, verb, people.product, recipes) if failed else frozenset()
+            again = (
+                failing(snapshot, verb, people.product, recipes, self.config.jobs_of(verb)) if failed else frozenset()
+            )
             found.append(among(people, again | (stale(snapshot, people) if old else frozenset())))
         return tuple(people for people in found if people.members)
 
-    def _nothing(self, job: str, *, failed: bool, old: bool = False) -> Report:
-        """The report of a verb that nothing was due for."""
+    def _nothing(self, job: str | Turn, *, failed: bool, old: bool = False) -> Report:
+        """The report of a verb that nothing was due for, or nothing any more."""
+        if isinstance(job, Turn):
+            return self._finished(job)
         said = [
             *(["no asset failed or fell back the last time"] if failed else []),
             *(["no champion is stale"] if old else []),
         ]
         note = f"nothing is due: {', '.join(said)}"
         return Report(job=job, slot=self.clock.now(), assets=0, notes=(note,))
+
+    def _finished(self, turn: Turn) -> Report:
+        """The report of a run that an earlier attempt has finished but for saying so."""
+        from fleet.ledger import done_before
+
+        done = done_before(self.store.snapshot(), turn)
+        n = Counter(done.values())
+        return Report(
+            job=turn.job,
+            slot=turn.slot,
+            assets=len({asset_id for asset_id, _ in done}),
+            ok=n["ok"],
+            failed=n["failed"],
+            fell_back=n["fell_back"],
+            skipped=n["skipped"],
+        )
 
     def _candidates(self, driver: Driver, names: Sequence[str] | None) -> Mapping[str, Recipe]:
         if names is not None and not names:
@@ -377,17 +405,22 @@ class Fleet(Looking):
     @contextmanager
     def _ledger(self, driver: Driver, products: Sequence[Population], *, live: bool = False) -> Iterator[Ledger]:
         """The book of one verb; an error that stops the verb is written down before it goes on."""
-        from fleet.ledger import Ledger
+        from fleet.ledger import Ledger, done_before
 
+        turn = driver.turn
+        before: set[str] = (
+            set() if turn is None else {asset_id for asset_id, _ in done_before(self.store.snapshot(), turn)}
+        )
         ledger = Ledger(
             self.store,
             clock=self.clock,
             job=driver.job,
             slot=driver.slot,
-            total=len({member.asset_id for people in products for member in people.members}),
+            total=len({member.asset_id for people in products for member in people.members} | before),
             show=driver.show,
             live=live,
             products=tuple(people.product for people in products),
+            turn=turn,
         )
         try:
             yield ledger
@@ -396,22 +429,24 @@ class Fleet(Looking):
             raise
 
     @contextmanager
-    def _driver(self, job: str, workers: int | None, show: Show | None) -> Iterator[Driver]:
+    def _driver(self, job: str | Turn, workers: int | None, show: Show | None) -> Iterator[Driver]:
         if workers is not None and workers < 1:
             raise ConfigInvalid(f"workers = {workers}: accepted: a number from 1 up")
         from fleet.driver import Driver
         from store.environment import captured
 
-        slot = self.clock.now()
+        turn = job if isinstance(job, Turn) else None
+        name, slot = (job.job, job.slot) if isinstance(job, Turn) else (job, self.clock.now())
         with (
-            showing.shown(job.rpartition(":")[2], show) as told,
+            showing.shown(name.rpartition(":")[2], show) as told,
             Driver(
                 store=self.store,
                 config=self.config,
                 clock=self.clock,
                 show=told,
-                job=job,
+                job=name,
                 slot=slot,
+                turn=turn,
                 workers=workers,
                 keyring=self.keyring,
                 code_version=captured(self.config.folder).code_version or "",

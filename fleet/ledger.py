@@ -18,6 +18,7 @@ import pyarrow as pa
 from fleet.judging import Finished
 from fleet.outcome import Cause, Failed, Outcome, Progress, Report, Show, Status, cause_of, grouped
 from fleet.presence import Presence, at_work, forget
+from fleet.turn import Turn
 from store.clock import Clock
 
 if TYPE_CHECKING:
@@ -46,6 +47,10 @@ select max(_v) as last, count(*) filter (where status = 'ok') as ok,
        count(*) filter (where status = 'failed') as failed, count(*) filter (where status = 'fell_back') as fell_back,
        count(*) filter (where status = 'skipped') as skipped
 from outcomes__v where job = $job and slot = $slot
+"""
+DONE_BEFORE = """
+select asset_id, product, status from outcomes
+where job = $job and slot = $slot and coalesce(revision, 0) = $revision
 """
 KILLED = "the process ended without a word; the next run goes on with what was left"
 OVERTAKEN = Failed(
@@ -80,6 +85,7 @@ class Ledger:
         job, slot: under which name, and at which logical time; `cli:train` and its start for a command typed by hand.
         total: assets that the job is about.
         products: that it is about, by name.
+        turn: the run of a job that this is the work of: its claim has the row in `job_runs`, and commits carry its ids.
         show: told after every chunk.
         live: forecasts are issued, and may be there already.
     """
@@ -95,7 +101,9 @@ class Ledger:
         show: Show | None,
         live: bool = False,
         products: tuple[str, ...] = (),
+        turn: Turn | None = None,
     ) -> None:
+        self._turn, self._chunk = turn, 0
         self.store, self.clock, self.job, self.slot, self.total = store, clock, job, slot, total
         self._products, self._of = products, total
         self._show = show
@@ -118,6 +126,16 @@ class Ledger:
         self._shown = _nothing()
         self.counts = _nothing()
         self.written: dict[str, int] = {}
+        if turn is not None:
+            self._resume(turn)
+
+    def _resume(self, turn: Turn) -> None:
+        """Count from where an earlier attempt at the same run stopped."""
+        while self.store.committed(turn.commit_id(self._chunk)) is not None:
+            self._chunk += 1
+        if self._chunk:
+            for status in done_before(self.store.snapshot(), turn).values():
+                self.counts[status] += 1
 
     def begin(self, doing: str, people: Population) -> None:
         """The job turns to another part of its work, with these assets; what is shown counts anew."""
@@ -195,9 +213,10 @@ class Ledger:
         began = self._committed_at = time.monotonic()
         if not self._pending():
             return None
-        if not self._opened:
+        if not self._opened and self._turn is None:
             self._presence.begin()
-        transaction = self.store.begin(note=self.job)
+        commit_id = None if self._turn is None else self._turn.commit_id(self._chunk)
+        transaction = self.store.begin(note=self.job, commit_id=commit_id)
         self._write_rows(transaction)
         if self._decisions:
             transaction.insert("decisions", self._decisions)
@@ -206,9 +225,10 @@ class Ledger:
             transaction.promote(champions, expected, [move.decision for move in self._moves])
         if self._outcomes:
             transaction.insert("outcomes", self._outcome_rows())
-        if not self._opened:
+        if not self._opened and self._turn is None:
             transaction.replace("job_runs", [*self._buried(), self._job_row("running", None)])
         done = transaction.commit()
+        self._chunk += 1
         self._committed_at = time.monotonic()
         # The first one also opens the store's database, and says nothing of the others.
         self._commit_s = self._committed_at - began if self._opened else 0.0
@@ -280,7 +300,7 @@ class Ledger:
 
     def _end(self, status: str, error: str | None) -> None:
         try:
-            if self._opened:
+            if self._opened and self._turn is None:
                 transaction = self.store.begin(note=self.job)
                 transaction.replace("job_runs", [self._job_row(status, error)])
                 transaction.commit()
@@ -339,9 +359,16 @@ class Ledger:
                 "error_code": outcome.failure.code if outcome.failure else None,
                 "cause": outcome.cause,
                 "duration_s": outcome.duration_s,
+                "revision": None if self._turn is None else self._turn.revision,
             }
             for outcome in self._outcomes
         ]
+
+
+def done_before(snapshot: Snapshot, turn: Turn) -> dict[tuple[str, str | None], Status]:
+    """What became of assets and products in the run of a job so far."""
+    asked = {"job": turn.job, "slot": turn.slot, "revision": turn.revision}
+    return {(row["asset_id"], row["product"]): row["status"] for row in snapshot.sql(DONE_BEFORE, asked).rows()}
 
 
 def _nothing() -> dict[str, int]:

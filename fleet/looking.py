@@ -175,7 +175,14 @@ class Looking(Assets):
             products = self.populations()
         except NothingSelected:
             products = ()
-        found = status(self.store.snapshot(), self.config.product_names, products, self.store.path, jobs=jobs)
+        found = status(
+            self.store.snapshot(),
+            self.config.product_names,
+            products,
+            self.store.path,
+            jobs=jobs,
+            jobs_of=self.config.jobs_of,
+        )
         return {"name": self.config.fleet.name, "store": str(self.store.path), **found}
 
     def runs(

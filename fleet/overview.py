@@ -6,7 +6,7 @@ A job that says it is running is asked for its sign of life; one without has bee
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,7 +85,13 @@ DAYS = "select min(day) as first, max(day) as last from scores where list_contai
 
 
 def status(
-    snapshot: Snapshot, names: Sequence[str], products: Sequence[Population], folder: Path, *, jobs: int = 5
+    snapshot: Snapshot,
+    names: Sequence[str],
+    products: Sequence[Population],
+    folder: Path,
+    *,
+    jobs: int = 5,
+    jobs_of: Callable[[str], Sequence[str]] = lambda _: (),
 ) -> dict[str, Any]:
     """How the fleet is.
 
@@ -94,6 +100,7 @@ def status(
         products: the assets of each, as far as there are any.
         folder: of the store.
         jobs: how many of the last jobs are told.
+        jobs_of: the names of the jobs whose kind is a verb.
 
     Returns:
         totals over all products; `recipes` in force with their assets; `states`: by verb the assets by their last
@@ -102,7 +109,8 @@ def status(
         a word.
     """
     totals = snapshot.sql(TOTALS, {"products": list(names)}).rows()[0]
-    told = [_product(snapshot, people) for people in products]
+    called = {verb: list(jobs_of(verb)) for verb in VERBS}
+    told = [_product(snapshot, people, called) for people in products]
     unfinished = [row for row in snapshot.sql(RUNNING).rows() if not at_work(folder, row["job"], row["slot"])]
     dead = {(row["job"], row["slot"]) for row in unfinished}
     ran = [_ended(row, dead) for row in snapshot.sql(JOBS, {"limit": jobs}).rows()]
@@ -118,7 +126,7 @@ def status(
             {"product": name, "verb": verb, **row}
             for name in names
             for verb in VERBS
-            for row in snapshot.sql(WHY, {"product": name, "verb": verb}).rows()
+            for row in snapshot.sql(WHY, {"product": name, "verb": verb, "jobs": called[verb]}).rows()
         ],
         "jobs": ran,
         "killed": [f"{row['job']} {row['slot']:%Y-%m-%dT%H:%M:%SZ}" for row in unfinished],
@@ -126,10 +134,10 @@ def status(
     }
 
 
-def _product(snapshot: Snapshot, people: Population) -> dict[str, Any]:
+def _product(snapshot: Snapshot, people: Population, jobs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """How one product is."""
     living, asked = frozenset(member.asset_id for member in people.members), {"product": people.product}
-    last = {verb: snapshot.sql(LAST, {**asked, "verb": verb}).rows() for verb in VERBS}
+    last = {verb: snapshot.sql(LAST, {**asked, "verb": verb, "jobs": jobs[verb]}).rows() for verb in VERBS}
     states = {verb: _counted(row["status"] for row in rows if row["asset_id"] in living) for verb, rows in last.items()}
     found = snapshot.sql(ISSUED, asked).rows()[0]
     return {

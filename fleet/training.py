@@ -122,7 +122,7 @@ def _train(
         ledger=ledger,
         promote=promote and judging,
         now=driver.clock.now(),
-        news=frozenset(judged) | failing(snapshot, "train", people.product),
+        news=frozenset(judged) | failing(snapshot, "train", people.product, jobs=driver.config.jobs_of("train")),
     )
     _fit(driver, snapshot, people, settling, force=force)
 

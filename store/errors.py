@@ -76,6 +76,12 @@ class CommitConflict(StoreError):
     code = "commit-conflict"
 
 
+class Overtaken(CommitConflict):
+    """A watermark is not what the transaction relied on: another took the work over; look before going on."""
+
+    code = "overtaken"
+
+
 class StoreBusy(StoreError):
     """Another writer holds the lock; try again."""
 

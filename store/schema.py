@@ -303,7 +303,7 @@ _DECLARED = (
     ),
     Table(
         name="outcomes",
-        columns=_columns("job! slot:t! asset_id! product recipe status error_code cause duration_s:d"),
+        columns=_columns("job! slot:t! asset_id! product recipe status error_code cause duration_s:d revision:i"),
         sort=("asset_id", "slot"),
         time_column="slot",
     ),

@@ -74,6 +74,7 @@ class Store(Tracked):
     def __init__(self, path: Path, *, clock: Clock, read_only: bool, skip_damaged: bool = False) -> None:
         self.path, self.clock, self.read_only = path, clock, read_only
         self._pid, self._closed = os.getpid(), False
+        self._fences: dict[str, str] = {}
         self._lock = WriterLock(path / "lock")
         self._catalog = catalogs.Catalog(path, self._lock, read_only=read_only)
         self._reader = Reader(path, self._catalog, clock, skip_damaged=skip_damaged)
@@ -352,6 +353,19 @@ class Store(Tracked):
         """A transaction; with a commit id, committing the same again is harmless."""
         return self._begin(commit_id=commit_id, note=note, after=self._tend)
 
+    def fence(self, name: str, value: str) -> None:
+        """From now on every commit of this open store goes through only while a watermark has this value.
+
+        Whoever was given work by a claim fences the store with it: when another takes the work over and sets the
+        watermark anew, what the first still does is refused (Overtaken), however late it comes.
+        """
+        self._guard()
+        self._fences[name] = value
+
+    def unfence(self, name: str) -> None:
+        """Lift a fence."""
+        self._fences.pop(name, None)
+
     def _begin(
         self, *, commit_id: str | None = None, note: str = "", after: Callable[[list[str]], Any] | None = None
     ) -> Transaction:
@@ -359,7 +373,14 @@ class Store(Tracked):
         self._writable()
         from store.writing import Transaction
 
-        return Transaction(self._reader, commit_id=commit_id, note=note, guard=self._guard, upkeep=after)
+        return Transaction(
+            self._reader,
+            commit_id=commit_id,
+            note=note,
+            guard=self._guard,
+            upkeep=after,
+            expected=self._fences.items(),
+        )
 
     def flush(self) -> dict[str, int]:
         """Move hot rows into segments; rows moved per table. No question's answer changes."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from store import packs
 from store.catalog import Catalog, Columns, Segment, Writer
 from store.clock import from_micros, to_micros
-from store.errors import CommitConflict, NotFound, SchemaMismatch, StoreError
+from store.errors import CommitConflict, NotFound, Overtaken, SchemaMismatch, StoreError
 from store.ids import commit_key
 from store.revising import Revision, joined, last_of_each_key, replace_small, revise, size, small_vintages
 from store.rows import arrow_to_columns, columns_to_arrow, from_arrow, from_mappings
@@ -102,7 +102,9 @@ class Transaction:
         note: str = "",
         guard: Callable[[], None],
         upkeep: Callable[[list[str]], None] | None = None,
+        expected: Iterable[tuple[str, str | None]] = (),
     ) -> None:
+        self._expected = list(expected)
         self._reader, self._note, self._guard, self._upkeep = reader, note, guard, upkeep
         self._folder: Path = reader.folder
         self._catalog: Catalog = reader.catalog
@@ -197,6 +199,15 @@ class Transaction:
         self._hash.update(repr(("mark", name, value)).encode())
         self._marks[name] = value
 
+    def expect(self, name: str, value: str | None) -> None:
+        """Commit only if a watermark has this value then, None for never set; together with `mark`, a claim.
+
+        The look and the commit are one transaction: of two that expect the same and set something else, one goes
+        through, and :meth:`commit` raises Overtaken for the other.
+        """
+        self._open()
+        self._expected.append((name, value))
+
     def _table(self, name: str) -> Table:
         self._open()
         if name == "champions":
@@ -229,6 +240,7 @@ class Transaction:
 
         Raises:
             CommitConflict: the commit id was used with another payload.
+            Overtaken: a watermark is not what was expected.
             StoreBusy: another writer held the lock too long.
         """
         self._open()
@@ -331,6 +343,7 @@ class Transaction:
         with self._catalog.writing() as writer:
             if self._key is not None and (before := writer.committed(self._key)) is not None:
                 return self._repeat(before, payload)
+            self._check_expected(writer)
             if any(writer.touched_after(name, seen) for name, seen in ready.looked_up.items()):
                 if not last:
                     return None
@@ -359,6 +372,14 @@ class Transaction:
         if self._upkeep is not None and wanting:
             self._upkeep(wanting)
         return Commit(snapshot=snapshot, at=from_micros(at), conflicts=conflicts, written=written)
+
+    def _check_expected(self, writer: Writer) -> None:
+        for name, value in self._expected:
+            if (found := writer.mark(name)) != value:
+                raise Overtaken(
+                    f"the watermark {name!r} is {found!r}, this transaction relied on {value!r}",
+                    hint="another took the work over; leave it to them",
+                )
 
     def _check_blobs(self, writer: Writer) -> None:
         if self._relied and writer.lost_blobs(self._relied, self._seen_at or 0):

@@ -58,6 +58,10 @@ class FleetConfig:
     alerts: tuple[AlertSection, ...] = ()
     channels: Mapping[str, ChannelSection] = field(default_factory=dict)
 
+    def jobs_of(self, kind: str) -> tuple[str, ...]:
+        """The names of the jobs of a kind."""
+        return tuple(name for name, section in self.jobs.items() if (section.kind or name) == kind)
+
     @property
     def folder(self) -> Path:
         """The folder of the file."""

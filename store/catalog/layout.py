@@ -107,6 +107,14 @@ def oldest_of(connection: sqlite3.Connection) -> dict[str, int]:
     return {key.partition(":")[2]: int(value) for key, value in rows}
 
 
+def mark_of(connection: sqlite3.Connection, name: str, snapshot: int) -> str | None:
+    """The value of a watermark as a snapshot left it."""
+    row = connection.execute(
+        "SELECT value FROM marks WHERE name = ? AND v <= ? ORDER BY v DESC LIMIT 1", (name, snapshot)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
 def committed_as(connection: sqlite3.Connection, key: bytes) -> tuple[bytes, int, str] | None:
     """(payload, snapshot, answer) of the commit with this key, if there was one."""
     row = connection.execute("SELECT payload, snapshot, answer FROM commits WHERE key = ?", (key,)).fetchone()

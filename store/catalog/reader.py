@@ -25,6 +25,7 @@ from store.catalog.layout import (
     held_of,
     hot_rows_of,
     hot_table,
+    mark_of,
     oldest_of,
     quoted,
 )
@@ -301,10 +302,7 @@ class Catalog:
     def mark(self, name: str, snapshot: int) -> str | None:
         """The value of a watermark as a snapshot left it."""
         with self.reading() as connection:
-            row = connection.execute(
-                "SELECT value FROM marks WHERE name = ? AND v <= ? ORDER BY v DESC LIMIT 1", (name, snapshot)
-            ).fetchone()
-        return None if row is None else str(row[0])
+            return mark_of(connection, name, snapshot)
 
     def snapshot_time(self, snapshot: int) -> int:
         """When a snapshot was committed."""

@@ -17,6 +17,7 @@ from store.catalog.layout import (
     dynamic_of,
     head_of,
     hot_table,
+    mark_of,
     quoted,
 )
 from store.errors import StoreError
@@ -82,6 +83,10 @@ class Writer:
         self._at = at
         self._insert("snapshots", (self.head, at, note))
         return self.head
+
+    def mark(self, name: str) -> str | None:
+        """The newest value of a watermark, None before it was first set."""
+        return mark_of(self._connection, name, self.head)
 
     def set_mark(self, name: str, value: str) -> None:
         self._insert("marks", (name, self.head, value))
