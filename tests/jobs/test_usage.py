@@ -12,15 +12,19 @@ import pytest
 from jobs.cli.exits import Exit
 from jobs.cli.main import app, run
 
-COMMANDS = {"backtest", "config", "demo", "doctor", "forecast", "ingest", "init", "leaderboard", "promote", "score"} | {
-    "rollback",
-    "runs",
-    "sql",
-    "status",
-    "store",
-    "train",
-    "worst",
-}
+COMMANDS = (
+    {"alerts"}
+    | {"backtest", "config", "demo", "doctor", "forecast", "ingest", "init", "leaderboard", "promote", "score"}
+    | {
+        "rollback",
+        "runs",
+        "sql",
+        "status",
+        "store",
+        "train",
+        "worst",
+    }
+)
 
 
 def test_the_commands_are_these() -> None:
@@ -29,7 +33,9 @@ def test_the_commands_are_these() -> None:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = {"config": ["config", "show"], "store": ["store", "info"]}.get(command, [command])
+    words = {"config": ["config", "show"], "store": ["store", "info"], "alerts": ["alerts", "ls"]}.get(
+        command, [command]
+    )
     assert run([*words, "--help"]) == Exit.OK
     out = capsys.readouterr().out
     assert "For example" in out
