@@ -30,13 +30,14 @@ FloatArray = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.int64]
 
-# How far each series reaches, and how dense it was in two windows; bounded in time, so that old files stay unread.
+# How far each series reaches, and how dense it was in two windows; bounded in time, so that old files stay unread. Of
+# a source that does not say when its forecasts were known, models see all of them, and so does this.
 FEEDS = """
 select c.series_id, c.name, any_value(s.source) as source, max(c.valid_time) as reach,
        count(distinct c.valid_time) filter (where c.valid_time >= $middle and c.valid_time < $stop) as recent,
        count(distinct c.valid_time) filter (where c.valid_time < $middle) as before
 from covariates_all c left join series s on s.series_id = c.series_id
-where c.valid_time >= $start and c.available_at <= $stop and isfinite(c.value)
+where c.valid_time >= $start and isfinite(c.value) and (c.available_at <= $stop or list_contains($foresight, c.name))
 group by c.series_id, c.name order by c.series_id, c.name
 """
 LINKED = """
@@ -234,7 +235,8 @@ def _served(
     last: dict[str, list[tuple[str, str] | None]] = {}
     for verb in ("train", "forecast"):
         last[verb] = [None] * len(assets)
-        for row in snapshot.sql(LAST, {"product": people.product, "verb": verb}).rows():
+        asked = {"product": people.product, "verb": verb, "jobs": list(config.jobs_of(verb))}
+        for row in snapshot.sql(LAST, asked).rows():
             if (k := place.get(row["asset_id"])) is not None:
                 last[verb][k] = (row["status"], row["cause"] or row["error_code"] or "")
     return Served(
@@ -268,7 +270,8 @@ def _feeds(
     if not config.covariates:
         return []
     start, middle = at - timedelta(days=recent + history), at - timedelta(days=recent)
-    rows = snapshot.sql(FEEDS, {"start": start, "middle": middle, "stop": at}).rows()
+    asked_of = {"start": start, "middle": middle, "stop": at, "foresight": sorted(config.foresight_names())}
+    rows = snapshot.sql(FEEDS, asked_of).rows()
     known = {(row["series_id"], row["name"]): row for row in rows}
     looks = {recipe: looked_at(config, recipe) for recipe in set(champions.values()) if recipe}
     asked: dict[str, frozenset[str] | None] = {}

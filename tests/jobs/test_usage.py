@@ -12,16 +12,9 @@ import pytest
 from jobs.cli.exits import Exit
 from jobs.cli.main import app, run
 
-COMMANDS = {"backtest", "config", "demo", "doctor", "forecast", "ingest", "init", "leaderboard", "promote", "score"} | {
-    "adjust",
-    "deliver",
-    "rollback",
-    "runs",
-    "sql",
-    "status",
-    "store",
-    "train",
-    "worst",
+COMMANDS = {
+    *("adjust", "alerts", "backtest", "config", "deliver", "demo", "doctor", "forecast", "ingest", "init"),
+    *("jobs", "leaderboard", "promote", "rollback", "runs", "score", "sql", "status", "store", "train", "ui", "worst"),
 }
 
 
@@ -33,8 +26,10 @@ def test_the_commands_are_these() -> None:
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     words = {
         "adjust": ["adjust", "add"],
+        "alerts": ["alerts", "ls"],
         "config": ["config", "show"],
         "deliver": ["deliver", "send"],
+        "jobs": ["jobs", "ls"],
         "store": ["store", "info"],
     }.get(command, [command])
     assert run([*words, "--help"]) == Exit.OK

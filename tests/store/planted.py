@@ -76,6 +76,10 @@ def write(store: Store, turn: int) -> None:
         txn.promote([champion], [before if turn < 3 else "another"], [decision])
     txn.insert("versions", [{"version_id": f"both {turn}", "asset_id": GONE, "sha256": sha256(BOTH).hexdigest()}])
     txn.replace("alerts", [{"alert_id": "1", "text": f"{GONE} and plant-1 are late ({turn})"}])
+    concerned = [
+        {"alert_id": "1", "rule": "late", "asset_id": name, "impact": float(turn)} for name in (GONE, "plant-1")
+    ]
+    txn.replace("alert_assets", concerned)
     txn.replace("job_runs", [{"job": "cli:train", "slot": START, "error": f"no data of '{GONE}'", "attempt": turn}])
     txn.insert("runs", [{"run_id": f"many {turn}", "params": {"of": [GONE, "plant-1"]}, "tags": {GONE: 1, "n": 2.5}}])
     txn.insert("runs", [{"run_id": f"like {turn}", "asset_id": "plant-1", "tags": {"lags": turn}}])
