@@ -26,15 +26,17 @@ KEPT = ("plant-1", "plant-2", GONE + "-2")
 PLANTED = 7351.062890625123
 ONLY, BOTH = b"what only it learned", b"what two of them learned"
 NOW = timedelta(0)
+NEVER = START + timedelta(days=9_000)
 
 
 def rows_of(asset: str, turn: int, value: float) -> dict[str, list[dict[str, Any]]]:
     """A row of every table that knows assets, all of them keyed alike each turn so that they are replaced."""
     run, at = f"run of {asset}"[:40], START + timedelta(days=turn)
+    number = KEPT.index(asset) if asset in KEPT else 9
     cell = {"role": "champion", "recipe": "r", "version_id": f"v {asset}"}
     return {
         "assets": [{"asset_id": asset, "kind": "k", "capacity": value, "valid_from": START}],
-        "links": [{"asset_id": asset, "series_id": f"station of {KEPT.index(asset) if asset in KEPT else 9}"}],
+        "links": [{"asset_id": asset, "series_id": f"station of {number}"}],
         "actuals": [reading(asset, hour, value if hour else float(turn), known=hour + turn) for hour in range(3)],
         "masks": [{"asset_id": asset, "valid_from": START, "reason": "cut", "available_at": at}],
         "runs": [
@@ -50,6 +52,10 @@ def rows_of(asset: str, turn: int, value: float) -> dict[str, list[dict[str, Any
         "scores": [
             {"asset_id": asset, "product": "p", "truth": "latest", "day": date(2024, 1, 1), "lead_bucket": "0-1h",
              "sum_e": value} | cell
+        ],
+        "adjustments": [
+            {"adjustment_id": f"word {number}", "asset_id": asset, "product": "p", "valid_from": START,
+             "valid_to": NEVER, "kind": "add", "value": value}
         ],
         "scales": [{"asset_id": asset, "product": "p", "origin": START, "season": 24, "scale_abs": value}],
         "outcomes": [{"job": "cli:train", "slot": at, "asset_id": asset, "status": "ok", "duration_s": value}],
@@ -80,6 +86,8 @@ def write(store: Store, turn: int) -> None:
         {"alert_id": "1", "rule": "late", "asset_id": name, "impact": float(turn)} for name in (GONE, "plant-1")
     ]
     txn.replace("alert_assets", concerned)
+    sent = {"delivery": "desk", "number": 1, "status": "failed", "spec": {"select": [GONE]}, "error": f"no {GONE}"}
+    txn.replace("deliveries", [sent])
     txn.replace("job_runs", [{"job": "cli:train", "slot": START, "error": f"no data of '{GONE}'", "attempt": turn}])
     txn.insert("runs", [{"run_id": f"many {turn}", "params": {"of": [GONE, "plant-1"]}, "tags": {GONE: 1, "n": 2.5}}])
     txn.insert("runs", [{"run_id": f"like {turn}", "asset_id": "plant-1", "tags": {"lags": turn}}])

@@ -44,6 +44,10 @@ COLUMNS = {
     "n verdict reason actor",
     "job_runs": "job slot attempt status started_at ended_at assets ok failed fell_back skipped error",
     "outcomes": "job slot asset_id product recipe status error_code cause duration_s",
+    "adjustments": "adjustment_id asset_id product valid_from valid_to kind value actor reason created_at expires_at "
+    "revoked_at",
+    "deliveries": "delivery number product issue_time snapshot rows sha256 target status attempts sent_at "
+    "acknowledged_at error job slot spec",
     "alerts": "alert_id opened_at closed_at rule cause assets impact severity text",
 }  # fmt: skip
 COLUMNS["published"] = COLUMNS["forecasts"]
