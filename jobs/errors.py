@@ -15,3 +15,21 @@ class UsageInvalid(JobsError, ValueError):
     """An option or argument does not hold; type it as the help of the command says."""
 
     code = "usage-invalid"
+
+
+class ScheduleInvalid(JobsError, ValueError):
+    """A job's times make no sense; correct [jobs.NAME] in fleet.toml."""
+
+    code = "schedule-invalid"
+
+
+class JobRunning(JobsError):
+    """The job is at work, here or in another process; wait, or cancel it."""
+
+    code = "job-running"
+
+
+class JobFailed(JobsError):
+    """A kind of job could not be loaded, or said something else than how it went."""
+
+    code = "job-failed"

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from cyclopts import App, CycloptsError, Group
 
-from jobs.cli import begin, demo, look, stored, work
+from jobs.cli import begin, demo, jobs, look, stored, work
 from jobs.cli.console import LOST, OutputLost, close_output, open_streams, say, say_error
 from jobs.cli.exits import Exit, exit_of
 from jobs.cli.options import BEGIN, LOOK, WORK
@@ -48,6 +48,7 @@ for group, commands in _COMMANDS.items():
         app.command(command, group=group, sort_key=place)
 app.command(begin.config)
 app.command(stored.store)
+app.command(jobs.jobs)
 
 
 def main() -> None:
