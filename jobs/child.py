@@ -1,16 +1,18 @@
 """The process in which a scheduled run works: ``python -m jobs.child CONFIG JOB STANDING SIGN``.
 
 It is a new interpreter, never a fork. It holds the sign that it lives, which it was handed, until it ends. Its standard
-input is a pipe whose other end the scheduler holds: when that closes, the scheduler is gone, and the run ends at the
-next commit, for whoever comes next to finish.
+input is a pipe whose other end the scheduler holds: through it comes the configuration as the scheduler read it. When
+it closes, the scheduler is gone, and the run ends after its chunk, for whoever comes next to go on with.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 
 from jobs.claiming import Claim, jobs_of
@@ -25,11 +27,15 @@ def main(words: list[str]) -> int:
     """Do the run; 0 when its end is written down, whatever it is, 3 when it was taken over."""
     config, name, text, sign = words
     signal.signal(signal.SIGTERM, _stop)
+    told = json.loads(sys.stdin.buffer.readline())
     threading.Thread(target=_watch, daemon=True).start()
     from fleet import Fleet
+    from fleet.config import parse
+    from store import Store
 
     try:
-        with Fleet.open(config, create=False) as fleet:
+        loaded = parse(told, Path(config))
+        with Fleet(loaded, Store.open(loaded.store_path, create=False)) as fleet:
             held = Claim(job=name, standing=Standing.from_text(text), sign=int(sign))
             done = perform(fleet, jobs_of(fleet.config)[name], held)
     except TsfleetError as error:

@@ -8,6 +8,7 @@ so that a fortnight can be gone through in minutes.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -49,20 +50,25 @@ class Hand(Protocol):
         ...
 
 
-Starter = Callable[[Path, Claim], Hand]
+Starter = Callable[[FleetConfig, str, Claim], Hand]
+"""Starts a claimed run with a configuration, and with its text."""
 
 
 class Child:
     """A run in a process of its own, with all that it starts in its group."""
 
-    def __init__(self, config: Path, held: Claim) -> None:
-        words = [str(config), held.job, held.standing.text, str(held.sign)]
+    def __init__(self, config: FleetConfig, text: str, held: Claim) -> None:
+        words = [str(config.file), held.job, held.standing.text, str(held.sign)]
         self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
             [sys.executable, "-m", "jobs.child", *words],
             stdin=subprocess.PIPE,
             pass_fds=(held.sign,),
             start_new_session=True,
         )
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # it has ended already, which `over` tells
+            self._process.stdin.write(json.dumps(text).encode() + b"\n")
+            self._process.stdin.flush()
 
     def over(self) -> bool:
         if self._process.poll() is None:
@@ -114,7 +120,8 @@ class Scheduler:
         self._file, self._wait, self._clock, self._starter = config, wait, clock, starter
         self._parallel, self._tell, self._monotonic = parallel, tell, monotonic
         self._stamp = self._looks()
-        self._config: FleetConfig = configuration.load(config)
+        self._text = config.read_text(encoding="utf-8")
+        self._config: FleetConfig = configuration.parse(self._text, config)
         self._jobs = claiming.jobs_of(self._config)
         self._store = Store.open(self._config.store_path, clock=clock)
         self._at_work: dict[str, _Running] = {}
@@ -177,7 +184,7 @@ class Scheduler:
             claiming.let_go(self._store.path, job.name, held.slot, held.sign)
             return
         self._tell(f"{job.name} {held.slot:%Y-%m-%dT%H:%M:%SZ} begins" + _counted(held.standing))
-        hand = self._starter(self._file, held)
+        hand = self._starter(self._config, self._text, held)
         self._at_work[job.name] = _Running(job=job, held=held, hand=hand, began_s=self._monotonic())
 
     # ---------------------------------------------------------------- what is at work
@@ -230,15 +237,16 @@ class Scheduler:
             return
         self._stamp = stamp
         try:
-            loaded = configuration.load(self._file)
+            text = self._file.read_text(encoding="utf-8")
+            loaded = configuration.parse(text, self._file)
             jobs = claiming.jobs_of(loaded)
             if loaded.store_path != self._config.store_path:
                 self._tell(f"{self._file} names another store; start the scheduler anew for it")
                 return
-        except TsfleetError as error:
-            self._tell(f"{error.message}; going on with the configuration as it was")
+        except (TsfleetError, OSError, UnicodeDecodeError) as error:
+            self._tell(f"{error}; going on with the configuration as it was")
             return
-        self._config, self._jobs = loaded, jobs
+        self._config, self._text, self._jobs = loaded, text, jobs
         self._tell(f"{self._file} is read anew: {', '.join(jobs) or 'no jobs'}")
 
     def _looks(self) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""The commands about jobs: `tsfleet jobs run`, `start`, `ls`, `show`, `next`, `cancel`, `resume`, `backfill`, `health`."""
+"""The commands about jobs: `tsfleet jobs` run, start, ls, show, next, cancel, resume, backfill, health."""
 
 from __future__ import annotations
 

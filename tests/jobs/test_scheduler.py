@@ -6,11 +6,13 @@ import contextlib
 import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
 
 from fleet import Fleet
+from fleet.config import FleetConfig
 from jobs import claiming
 from jobs.claiming import Claim
 from jobs.health import health
@@ -51,8 +53,8 @@ def run(work):
 class Here:
     """A run that is done where it is started; one that dies leaves its claim behind."""
 
-    def __init__(self, config: Path, held: Claim, clock: FixedClock) -> None:
-        with Fleet.open(config, clock=clock) as fleet:
+    def __init__(self, config: FleetConfig, held: Claim, clock: FixedClock) -> None:
+        with Fleet(config, Store.open(config.store_path, clock=clock), clock) as fleet:
             job = claiming.jobs_of(fleet.config)[held.job]
             with contextlib.suppress(SystemExit):
                 perform(fleet, job, Claim(job=held.job, standing=held.standing, sign=os.dup(held.sign)))
@@ -70,19 +72,21 @@ class World:
     def __init__(self, folder: Path, jobs: str) -> None:
         self.folder, self.clock, self.said = folder, FixedClock(START), list[str]()
         self.ticks = 0.0
-        (folder / "own.py").write_text(KIND, encoding="utf-8")
+        # Python imports a name only once.
+        self.module = f"own_{blake2b(str(folder).encode(), digest_size=6).hexdigest()}"
+        (folder / f"{self.module}.py").write_text(KIND, encoding="utf-8")
         self.configure(jobs)
         self.began = START
         self.scheduler = self.another()
 
     def configure(self, jobs: str) -> None:
-        (self.folder / "fleet.toml").write_text(CONFIG + jobs, encoding="utf-8")
+        (self.folder / "fleet.toml").write_text(CONFIG + jobs.replace("own:", f"{self.module}:"), encoding="utf-8")
 
     def another(self) -> Scheduler:
         return Scheduler(
             self.folder / "fleet.toml",
             clock=self.clock,
-            starter=lambda config, held: Here(config, held, self.clock),
+            starter=lambda config, _, held: Here(config, held, self.clock),
             tell=self.said.append,
             monotonic=lambda: self.ticks,
         )
