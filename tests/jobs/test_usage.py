@@ -18,6 +18,7 @@ COMMANDS = {"backtest", "config", "demo", "doctor", "forecast", "ingest", "init"
     "sql",
     "status",
     "store",
+    "jobs",
     "train",
     "worst",
 }
