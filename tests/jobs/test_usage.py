@@ -30,7 +30,7 @@ def test_the_commands_are_these() -> None:
 
 @pytest.mark.parametrize("command", sorted(COMMANDS))
 def test_every_command_explains_itself_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    words = {"config": ["config", "show"], "store": ["store", "info"]}.get(command, [command])
+    words = {"config": ["config", "show"], "store": ["store", "info"], "jobs": ["jobs", "run"]}.get(command, [command])
     assert run([*words, "--help"]) == Exit.OK
     out = capsys.readouterr().out
     assert "For example" in out
