@@ -134,7 +134,7 @@ def status(
     }
 
 
-def _product(snapshot: Snapshot, people: Population, jobs: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _product(snapshot: Snapshot, people: Population, jobs: Mapping[Verb, Sequence[str]]) -> dict[str, Any]:
     """How one product is."""
     living, asked = frozenset(member.asset_id for member in people.members), {"product": people.product}
     last = {verb: snapshot.sql(LAST, {**asked, "verb": verb, "jobs": jobs[verb]}).rows() for verb in VERBS}

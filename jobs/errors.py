@@ -39,3 +39,21 @@ class DeliveryMissing(JobsError, LookupError):
     """There is no such delivery or number; list those that there are."""
 
     code = "delivery-missing"
+
+
+class ScheduleInvalid(JobsError, ValueError):
+    """A job's times make no sense; correct [jobs.NAME] in fleet.toml."""
+
+    code = "schedule-invalid"
+
+
+class JobRunning(JobsError):
+    """The job is at work, here or in another process; wait, or cancel it."""
+
+    code = "job-running"
+
+
+class JobFailed(JobsError):
+    """A kind of job could not be loaded, or said something else than how it went."""
+
+    code = "job-failed"

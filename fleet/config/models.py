@@ -483,7 +483,15 @@ class PromotionSection(Section):
 
 
 class JobSection(Section):
-    """``[jobs.NAME]``: what runs when. Its kind is its name unless it says another."""
+    """``[jobs.NAME]``: what runs when. Its kind is its name unless it says another.
+
+    ``cron`` is on the clock of ``timezone`` (of the fleet, when left out): of a time that a change of the clock skips
+    the first instant after the gap is meant (with ``daylight = "skip"`` none), of one that comes twice the earlier
+    (with "twice" both). ``every`` counts elapsed time. ``after`` names a job whose slots it follows, once they went
+    well. What was missed while nothing ran is caught up: the last slot, none, or all up to ``catch_up_limit``. A run
+    that failed is tried again ``retries`` times, after ``backoff`` and twice as long each time; one that takes longer
+    than ``timeout`` is ended and has failed.
+    """
 
     kind: Text | None = None
     cron: Text | None = None
@@ -493,7 +501,8 @@ class JobSection(Section):
     daylight: Literal["once", "twice", "skip"] = "once"
     catch_up: Literal["none", "last", "all"] = "last"
     catch_up_limit: Count = 24
-    retries: Number = 0
+    retries: NonNegative = 0
+    backoff: Duration = timedelta(seconds=30)
     timeout: PositiveDuration | None = None
     product: Text | None = None
     recipes: Texts | None = None

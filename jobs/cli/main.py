@@ -12,7 +12,7 @@ from types import TracebackType
 
 from cyclopts import App, CycloptsError, Group
 
-from jobs.cli import adjust, alerts, begin, deliver, demo, look, stored, ui, work
+from jobs.cli import adjust, alerts, begin, deliver, demo, jobs, look, stored, ui, work
 from jobs.cli.console import LOST, OutputLost, close_output, open_streams, say, say_error
 from jobs.cli.exits import Exit, exit_of
 from jobs.cli.options import BEGIN, LOOK, WORK
@@ -50,6 +50,7 @@ app.command(begin.config)
 app.command(adjust.adjust)
 app.command(deliver.deliver)
 app.command(stored.store)
+app.command(jobs.jobs)
 app.command(alerts.alerts)
 app.command(ui.ui)
 

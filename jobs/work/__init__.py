@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from fleet.turn import Turn
+
 if TYPE_CHECKING:
     from fleet import Fleet
     from fleet.config import JobSection
@@ -61,6 +63,10 @@ class Work:
             raise ValueError(f"the slot {self.slot.isoformat()} has no time zone")
         if self.revision < 0:
             raise ValueError(f"revision {self.revision} is below 0")
+
+    def commit_id(self, chunk: int) -> str:
+        """The id for the run's commit of this number: whoever commits under it again, after a kill, changes nothing."""
+        return Turn(job=self.name, slot=self.slot, revision=self.revision).commit_id(chunk)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fleet.turn import Turn
+from jobs.errors import JobFailed
 from jobs.work import Done, Work
 
 if TYPE_CHECKING:
@@ -22,13 +24,20 @@ def train(work: Work) -> Done:
 
 
 def forecast(work: Work) -> Done:
-    """Issue the forecasts of the slot with the champions."""
-    return said(work.fleet.forecast(**_chosen(work), issue_time=work.slot))
+    """Issue the forecasts of the slot with the champions; a run on purpose issues them again.
+
+    ``options = { issue_time = "data" }`` has each asset issued from the end of its readings instead of the slot.
+    """
+    asked = work.section.options.get("issue_time", "slot")
+    if asked not in ("slot", "data"):
+        raise JobFailed(f'[jobs.{work.name}] options: issue_time = "{asked}"', hint='accepted: "slot", "data"')
+    issue_time = work.slot if asked == "slot" else None
+    return said(work.fleet.forecast(**_chosen(work), issue_time=issue_time, reissue=work.revision > 0))
 
 
 def score(work: Work) -> Done:
     """Score what became scorable: actuals that arrived or were revised."""
-    return said(work.fleet.score(progress=work.show, job=work.name))
+    return said(work.fleet.score(progress=work.show, job=_turn(work)))
 
 
 def upkeep(work: Work) -> Done:
@@ -58,5 +67,9 @@ def _chosen(work: Work) -> dict[str, Any]:
         "select": select,
         "where": section.where,
         "progress": work.show,
-        "job": work.name,
+        "job": _turn(work),
     }
+
+
+def _turn(work: Work) -> Turn:
+    return Turn(job=work.name, slot=work.slot, revision=work.revision)

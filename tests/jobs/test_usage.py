@@ -29,7 +29,7 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
         "alerts": ["alerts", "ls"],
         "config": ["config", "show"],
         "deliver": ["deliver", "send"],
-        "jobs": ["jobs", "ls"],
+        "jobs": ["jobs", "run"],
         "store": ["store", "info"],
     }.get(command, [command])
     assert run([*words, "--help"]) == Exit.OK

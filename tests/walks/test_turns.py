@@ -11,6 +11,8 @@ import pytest
 from fleet import Fleet
 from fleet.outcome import Progress
 from fleet.turn import Turn
+from jobs.claiming import jobs_of
+from jobs.running import claim_by_hand, perform
 from store.errors import Overtaken
 from tests.walks.small import NOW, fleet_in, hourly
 
@@ -123,3 +125,15 @@ def test_assets_that_fell_back_in_a_job_are_due_for_its_kind(fleet: Fleet) -> No
     assert fleet.forecast(issue_time=NOW, failed=True, dry_run=True).planned is not None
     found = rows(fleet, "select distinct status from outcomes")
     assert found == [{"status": "fell_back"}]
+
+
+def test_the_job_of_the_file_goes_the_same_way(fleet: Fleet) -> None:
+    job = jobs_of(fleet.config)["nightly"]
+    held = claim_by_hand(fleet, job, slot=NOW, anew=False)
+    assert held is not None
+    done = perform(fleet, job, held)
+    assert (done.status, done.fell_back) == ("ok", len(ASSETS))
+    assert claim_by_hand(fleet, job, slot=NOW, anew=False) is None
+    told = rows(fleet, "select job, slot, status, assets, fell_back from job_runs")
+    assert told == [{"job": "nightly", "slot": NOW, "status": "ok", "assets": len(ASSETS), "fell_back": len(ASSETS)}]
+    assert len(issued(fleet)) == len(ASSETS) * 24
