@@ -109,7 +109,7 @@ def status(
         a word.
     """
     totals = snapshot.sql(TOTALS, {"products": list(names)}).rows()[0]
-    called: dict[str, list[str]] = {verb: list(jobs_of(verb)) for verb in VERBS}
+    called = {verb: list(jobs_of(verb)) for verb in VERBS}
     told = [_product(snapshot, people, called) for people in products]
     unfinished = [row for row in snapshot.sql(RUNNING).rows() if not at_work(folder, row["job"], row["slot"])]
     dead = {(row["job"], row["slot"]) for row in unfinished}

@@ -42,6 +42,7 @@ with listed as (
       and ($state = '' or state = $state) and ($recipe = '' or recipe = $recipe)
 )
 """
+COUNTED = "select (select count(*) from listed) as everything, count(*) as n from found"
 ORDER = {
     f"{sign}{name}": f"{name} {way} nulls last, asset_id"
     for name, _, _ in COLUMNS
@@ -80,16 +81,18 @@ def assets(
     def ask(query: str, **more: object) -> list[dict[str, object]]:
         return snapshot.sql(LISTED + query, {**values, **more}, tables).rows()
 
-    counted = ask("select (select count(*) from listed) as everything, count(*) as n from found")[0]
-    rows = ask(
-        f"select * from found order by {ORDER[sort]} limit {ROWS} offset $skipped",  # noqa: S608  out of the table above
-        skipped=ROWS * (page_number - 1),
-    )
+    def find() -> tuple[dict[str, object], list[dict[str, object]], dict[str, list[dict[str, object]]]]:
+        skipped = ROWS * (page_number - 1)
+        listed = f"select * from found order by {ORDER[sort]} limit {ROWS} offset $skipped"  # noqa: S608  out of the table above
+        return ask(COUNTED)[0], ask(listed, skipped=skipped), {facet: ask(_facet(facet)) for facet in FACETS}
+
+    key = ("assets", *values.values(), sort, page_number, seen)
+    counted, rows, facets = desk.once(snapshot, key, find)
     asked = {**given, "product": product, "sort": sort, "page": page_number}
     return page(
         request, "assets.html", response.headers, rows=rows, total=counted["n"], all=counted["everything"],
         asked=asked, columns=_columns(desk), last=max(1, -(-int(str(counted["n"])) // ROWS)),
-        facets={facet: ask(_facet(facet)) for facet in FACETS},
+        facets=facets,
     )  # fmt: skip
 
 
