@@ -138,6 +138,20 @@ def alive(folder: Path, job: str, standing: Standing) -> bool:
     return standing.slot is not None and at_work(folder, job, standing.slot)
 
 
+def begun(sign: int) -> None:
+    """Write into a sign which process does the work: that is not the one which claimed it."""
+    os.pwrite(sign, f"{os.getpid()}\n".encode(), 0)
+
+
+def worker_of(folder: Path, job: str, standing: Standing) -> int | None:
+    """The process that does the work of the job's last run; None when none does, or it has not begun."""
+    if standing.slot is None or not at_work(folder, job, standing.slot):
+        return None
+    with suppress(OSError, ValueError):
+        return int(sign_of(folder, job, standing.slot).read_text(encoding="ascii"))
+    return None
+
+
 def claim(store: Store, job: Job, before: Standing, start: Start) -> Claim:
     """Claim a run: of all who try, one gets it.
 
@@ -230,6 +244,7 @@ def _sign(folder: Path, job: str, slot: datetime) -> int | None:
             return None
         with suppress(FileNotFoundError):
             if os.fstat(file).st_ino == path.stat().st_ino:
+                os.ftruncate(file, 0)  # what the last one wrote who died
                 return file
         os.close(file)  # its holder took it away between our opening and locking it
 

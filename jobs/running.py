@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fleet.sources import importable
-from jobs.claiming import Claim, Job, alive, claim, due_slots, finish, first_standing, let_go, run_of
+from jobs.claiming import Claim, Job, alive, begun, claim, due_slots, finish, first_standing, let_go, run_of
 from jobs.errors import JobFailed, JobRunning
 from jobs.standing import Standing, Start, again, later
 from jobs.work import KINDS, Done, Work
@@ -53,6 +53,7 @@ def perform(fleet: Fleet, job: Job, held: Claim, *, show: Show | None = None) ->
     Raises:
         Overtaken: another took the run over; nothing was written since.
     """
+    begun(held.sign)
     fleet.store.fence(job.lease, held.standing.text)
     try:
         done = _worked(fleet, job, held, show)

@@ -179,19 +179,19 @@ def cancel(name: str, /, *, common: Common = COMMON) -> int:
         name: Of the job.
     """
     with common.fleet() as fleet:
-        from jobs.claiming import alive, change
+        from jobs.claiming import change, worker_of
 
         job, standing = _stood(fleet, name)
         if standing.status not in ("running", "interrupted") and standing.retry_at is None:
             say(f"{name} is not at work")
             return Exit.OK
         # First what it may still commit is refused, then it is asked to end.
-        lives = alive(fleet.store.path, name, standing)
+        worker = worker_of(fleet.store.path, name, standing)
         after = replace(standing, status="cancelled", at=fleet.clock.now(), retry_at=None, until=None)
         change(fleet.store, job, standing, after, error="cancelled by hand")
-        if standing.status == "running" and lives and standing.pid not in (0, os.getpid()):
+        if standing.status == "running" and worker not in (None, os.getpid()):
             with suppress(ProcessLookupError, PermissionError):
-                os.kill(standing.pid, signal.SIGTERM)
+                os.kill(worker, signal.SIGTERM)
     say(f"{name} is cancelled; `tsfleet jobs resume {name}` goes on with it")
     return Exit.OK
 

@@ -141,6 +141,22 @@ def test_a_scheduler_that_is_told_to_end_lets_its_run_end_and_the_next_goes_on(f
     assert found == []
 
 
+def test_a_cancelled_run_ends_and_its_scheduler_goes_on_with_later_slots(folder: Path) -> None:
+    configured(folder, EVERY_SECOND)
+    (folder / "gate").touch()
+    with scheduler(folder) as process:
+        (worker,) = until(lambda: workers(folder), "no run began")
+        done = subprocess.run(command("cancel", "a"), cwd=folder, capture_output=True, check=False)
+        assert done.returncode == 0, done.stderr
+        until(lambda: not Path(f"/proc/{worker}").exists(), "the run did not end")
+        (folder / "gate").unlink()
+        until(lambda: asked(folder, "select * from alerts"), "no later slot was run")
+        assert process.poll() is None
+    (first, *_) = asked(folder, "select slot, status from job_runs order by slot")
+    assert first["status"] == "cancelled"
+    assert asked(folder, f"select * from alerts where rule like '{first['slot'].isoformat()}%'") == []
+
+
 def test_a_run_that_takes_too_long_is_ended_and_has_failed(folder: Path) -> None:
     configured(folder, EVERY_SECOND + 'timeout = "2s"\n')
     (folder / "gate").touch()
