@@ -89,7 +89,7 @@ def _ended(standing: Standing, now: datetime, grace: timedelta, told: object) ->
 def _length(span: timedelta) -> str:
     """A length of time for people.
 
-    >>> _length(timedelta(seconds=90)), _length(timedelta(hours=30))
+    >>> _length(timedelta(seconds=70)), _length(timedelta(hours=30))
     ('1 min', '30 h')
     """
     seconds = span.total_seconds()

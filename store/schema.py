@@ -346,9 +346,9 @@ _DECLARED = (
     # What people said to an alert: acknowledge, mute, unmute, close.
     Table(
         name="alert_actions",
-        columns=_columns("action_id! alert_id! at:t! action! actor until:t note"),
-        sort=("at", "action_id"),
-        time_column="at",
+        columns=_columns("action_id! alert_id! acted_at:t! action! actor until:t note"),
+        sort=("acted_at", "action_id"),
+        time_column="acted_at",
     ),
     # What was sent to whom, or has still to be sent.
     Table(

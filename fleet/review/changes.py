@@ -73,7 +73,7 @@ def beside(values: FloatArray, groups: Texts) -> Peers:
     """Where each value stands in its group: the median, and how far off it is by the median absolute deviation.
 
     >>> found = beside(np.array([1.0, 1.1, 0.9, 1.0, 1.2, 5.0]), np.array(["a"] * 6, dtype=object))
-    >>> found.median[0].round(2), found.distance.round(1).tolist()[-1]
+    >>> float(found.median[0].round(2)), found.distance.round(1).tolist()[-1]
     (1.05, 26.6)
     """
     median, far = np.full(len(values), np.nan), np.full(len(values), np.nan)

@@ -29,8 +29,8 @@ where m.until is null order by m.alert_id, m.rule, m.asset_id
 """
 # The last word on each alert of each kind: whether it was acknowledged, until when it is muted, who closed it.
 ACTIONS = """
-select c.alert_id, a.cause, c.action, c.at, c.until, c.actor
-from alert_actions__v c join alerts a on a.alert_id = c.alert_id order by c._v, c.at, c.action_id
+select c.alert_id, a.cause, c.action, c.acted_at as at, c.until, c.actor
+from alert_actions__v c join alerts a on a.alert_id = c.alert_id order by c._v, c.acted_at, c.action_id
 """
 FAMILIES = {"inputs": "inputs of ", "readings": "no readings since ", "jobs": "job "}
 GROWN = 2.0
@@ -264,7 +264,7 @@ def action_row(
 ) -> dict[str, Any]:
     """One row of ``alert_actions``."""
     return {
-        "action_id": new_id(), "alert_id": alert_id, "at": at, "action": action, "actor": actor, "until": until,
+        "action_id": new_id(), "alert_id": alert_id, "acted_at": at, "action": action, "actor": actor, "until": until,
         "note": note or None,
     }  # fmt: skip
 

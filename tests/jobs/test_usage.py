@@ -31,6 +31,7 @@ def test_every_command_explains_itself_with_an_example(command: str, capsys: pyt
         "deliver": ["deliver", "send"],
         "jobs": ["jobs", "run"],
         "store": ["store", "info"],
+        "ui": ["ui", "token", "add"],
     }.get(command, [command])
     assert run([*words, "--help"]) == Exit.OK
     out = capsys.readouterr().out

@@ -42,13 +42,17 @@ COLUMNS = {
     "scales": "asset_id product origin season scale_abs scale_sq",
     "decisions": "asset_id product decided_at champion challenger metric champion_value challenger_value margin lower "
     "n verdict reason actor",
-    "job_runs": "job slot attempt status started_at ended_at assets ok failed fell_back skipped error",
-    "outcomes": "job slot asset_id product recipe status error_code cause duration_s",
+    "job_runs": "job slot attempt status started_at ended_at assets ok failed fell_back skipped error revision",
+    "outcomes": "job slot asset_id product recipe status error_code cause duration_s revision",
     "adjustments": "adjustment_id asset_id product valid_from valid_to kind value actor reason created_at expires_at "
     "revoked_at",
     "deliveries": "delivery number product issue_time snapshot rows sha256 target status attempts sent_at "
     "acknowledged_at error job slot spec",
     "alerts": "alert_id opened_at closed_at rule cause assets impact severity text",
+    "alert_assets": "alert_id rule asset_id product value impact since until",
+    "alert_actions": "action_id alert_id acted_at action actor until note",
+    "notifications": "notification_id alert_id channel event created_at status attempts sent_at error",
+    "reports": "report_id job slot created_at kind product body",
 }  # fmt: skip
 COLUMNS["published"] = COLUMNS["forecasts"]
 
