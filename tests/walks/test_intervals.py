@@ -12,6 +12,8 @@ from fleet import Fleet
 from fleet.intervals import margins
 from tests.walks.small import fleet_in, hourly
 
+pytestmark = pytest.mark.slow  # the whole cycle again and again
+
 ASSETS = ("a", "b", "c")
 LEVELS = (0.1, 0.5, 0.9)
 NAMES = ["q10", "q50", "q90"]

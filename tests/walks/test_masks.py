@@ -11,6 +11,8 @@ import pytest
 from fleet import Fleet
 from tests.walks.small import fleet_in
 
+pytestmark = pytest.mark.slow  # the whole cycle again and again
+
 BEGIN = pd.Timestamp("2024-03-01", tz="UTC")
 CONFIG = """
 [fleet]

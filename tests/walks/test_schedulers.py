@@ -19,6 +19,8 @@ import pytest
 from store import Store
 from store.errors import NotFound
 
+pytestmark = pytest.mark.slow  # real schedulers and their deaths
+
 CONFIG = """
 [fleet]
 name = "real"

@@ -12,6 +12,8 @@ import pytest
 from fleet import Fleet
 from tests.walks.small import fleet_in, hourly, without_ids
 
+pytestmark = pytest.mark.slow  # groups of real models
+
 ASSETS = [f"a{number}" for number in range(6)]
 CONFIG = """
 [fleet]
