@@ -337,6 +337,7 @@ def test_a_fallback_that_needs_a_worker_gets_its_turn_in_one(tmp_path: Path, dee
         assert made_by[0]["mean"] not in (os.getpid(), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("deed", "cause"), [("exit", "crashed"), ("raise", "exception")])
 def test_a_fallback_that_dies_too_leaves_the_next_one_and_the_first_cause(
     tmp_path: Path, deed: str, cause: str

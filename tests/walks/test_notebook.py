@@ -25,6 +25,7 @@ def test_a_notebook_is_committed_without_what_a_run_leaves_in_it(path: Path) -> 
     assert set(notebook["metadata"]) <= {"kernelspec", "language_info"}
 
 
+@pytest.mark.slow
 def test_the_example_notebook_runs_and_shows_cards_tables_and_figures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

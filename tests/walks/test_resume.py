@@ -155,6 +155,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     return everything(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "readings"), [("backtest", 18 * 24), ("train", 20 * 24)])
 def test_a_killed_training_is_completed_by_the_next(
     tmp_path: Path, whole: dict[str, list[str]], kind: str, readings: int
