@@ -15,7 +15,8 @@ import threading
 from pathlib import Path
 from types import FrameType
 
-from jobs.claiming import Claim, jobs_of
+from jobs.claiming import Claim
+from jobs.due import jobs_of
 from jobs.running import perform
 from jobs.standing import DRAIN, Standing
 from store.errors import TsfleetError

@@ -16,9 +16,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fleet.presence import at_work, sign_of
+from jobs.due import Job, lease_of, standing_of
 from jobs.errors import JobRunning
-from jobs.schedule import Cron, Every, Schedule, missed
-from jobs.standing import Rules, Standing, Start, claimed, ended
+from jobs.standing import Standing, Start, claimed, ended
 from jobs.work import KINDS, Done
 from store.errors import Overtaken
 from store.ids import new_id
@@ -26,27 +26,14 @@ from store.ids import new_id
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from fleet.config import FleetConfig, JobSection
     from store import Store
 
 RUN = "select * from job_runs where job = $job and slot = $slot"
-WENT_WELL = "select slot from job_runs where job = $job and status = 'ok' and slot > $after order by slot limit $most"
+UPTO = """
+select max(slot) as through, max(slot) filter (where status = 'ok') as ok from job_runs
+where job = $job and slot <= $now
+"""
 DIED = "its process ended without a word"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One job of the configuration with what follows from it."""
-
-    name: str
-    kind: str
-    section: JobSection
-    rules: Rules
-
-    @property
-    def lease(self) -> str:
-        """The watermark that holds its standing."""
-        return lease_of(self.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,44 +54,6 @@ class Claim:
         return self.standing.slot
 
 
-def lease_of(job: str) -> str:
-    """The watermark of a job's standing."""
-    return f"job:{job}"
-
-
-def jobs_of(config: FleetConfig) -> dict[str, Job]:
-    """The jobs of a fleet, in the order of its file.
-
-    Raises:
-        ScheduleInvalid: a cron line makes no sense.
-    """
-    return {name: _job(name, section, config) for name, section in config.jobs.items()}
-
-
-def _job(name: str, section: JobSection, config: FleetConfig) -> Job:
-    schedule: Schedule | None = None
-    if section.cron is not None:
-        zone = section.timezone or config.fleet.timezone or "UTC"
-        schedule = Cron(line=section.cron, zone=zone, daylight=section.daylight)
-    elif section.every is not None:
-        schedule = Every(period=section.every)
-    rules = Rules(
-        schedule=schedule,
-        catch_up=section.catch_up,
-        limit=section.catch_up_limit,
-        retries=int(section.retries),
-        backoff=section.backoff,
-        timeout=section.timeout,
-    )
-    return Job(name=name, kind=section.kind or name, section=section, rules=rules)
-
-
-def standing_of(store: Store, job: str) -> Standing | None:
-    """Where a job stands; None for one that nobody has looked after yet. Asks the catalog alone."""
-    text = store.snapshot().mark(lease_of(job))
-    return None if text is None else Standing.from_text(text)
-
-
 def first_standing(store: Store, job: str, now: datetime) -> Standing:
     """Where a job stands; one that is new begins now, and that is remembered, so that no slot after it is lost."""
     found = standing_of(store, job)
@@ -117,20 +66,6 @@ def first_standing(store: Store, job: str, now: datetime) -> Standing:
     with suppress(Overtaken):
         transaction.commit()
     return standing_of(store, job) or made
-
-
-def due_slots(store: Store, job: Job, standing: Standing, now: datetime) -> list[datetime]:
-    """The slots that are due and not decided, oldest first, at most as many as are caught up."""
-    most = job.rules.limit if job.rules.catch_up == "all" else 1
-    if job.rules.schedule is not None:
-        return missed(job.rules.schedule, standing.through, now, most)
-    parent = standing_of(store, job.section.after or "")
-    if parent is None or parent.ok is None or parent.ok <= standing.through:
-        return []
-    if job.rules.catch_up != "all":
-        return [parent.ok]
-    asked = {"job": job.section.after, "after": standing.through, "most": most}
-    return [row["slot"] for row in store.sql(WENT_WELL, asked).rows()]
 
 
 def alive(folder: Path, job: str, standing: Standing) -> bool:
@@ -214,6 +149,25 @@ def change(store: Store, job: Job, before: Standing, after: Standing, error: str
         row = _row(Claim(job=job.name, standing=after, sign=-1), after.status, {"ended_at": ended_at, "error": error})
         transaction.replace("job_runs", [row | {"started_at": before.at}])
     transaction.commit()
+
+
+def rewound(store: Store, job: Job, before: Standing) -> Standing:
+    """Bring a job back whose slots were decided by a clock that was ahead; the rows of those runs stay.
+
+    Raises:
+        JobRunning: its process lives.
+        Overtaken: it changed meanwhile.
+    """
+    if before.status == "running" and alive(store.path, job.name, before):
+        raise JobRunning(f"{job.name} is at work", hint=f"wait, or `tsfleet jobs cancel {job.name}`")
+    now = store.clock.now()
+    (last,) = store.sql(UPTO, {"job": job.name, "now": now}).rows()
+    after = Standing(through=last["through"] or now, at=now, ok=last["ok"], token=new_id())
+    transaction = store.begin(note=f"job {job.name} goes back to now")
+    transaction.expect(job.lease, before.text)
+    transaction.mark(job.lease, after.text)
+    transaction.commit()
+    return after
 
 
 def run_of(store: Store, job: str, slot: datetime) -> Mapping[str, Any] | None:

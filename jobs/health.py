@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from jobs.claiming import Job, alive, due_slots, standing_of
+from jobs.claiming import alive
+from jobs.due import Job, ahead, overdue, standing_of
 from jobs.schedule import upcoming
 from jobs.standing import GRACE, Standing
 
@@ -21,13 +22,13 @@ class Health:
 
     Args:
         state: late (a slot is due and nobody has begun it), failed (and not tried again), dead (its process is gone),
-            or what it is doing.
+            ahead (it waits for slots in the future, since a clock was wrong), or what it is doing.
         due: the slot that is late; the next one otherwise.
     """
 
     job: str
     kind: str
-    state: Literal["late", "failed", "dead", "cancelled", "running", "waiting", "ok", "new"]
+    state: Literal["late", "failed", "dead", "ahead", "cancelled", "running", "waiting", "ok", "new"]
     slot: datetime | None
     due: datetime | None
     said: str = ""
@@ -38,34 +39,48 @@ class Health:
         return self.state in ("running", "waiting", "ok", "new")
 
 
-def health(store: Store, jobs: Mapping[str, Job], now: datetime, *, grace: timedelta = GRACE) -> list[Health]:
+def health(
+    store: Store,
+    jobs: Mapping[str, Job],
+    now: datetime,
+    *,
+    known: datetime | None = None,
+    grace: timedelta = GRACE,
+) -> list[Health]:
     """How each job is, in the order of the configuration.
 
     Args:
+        known: since when the configuration says what it says; from then on a job that never ran is late. None asks
+            nothing of such a job.
         grace: so long after its slot a run may begin without being late.
     """
-    return [_one(store, job, now, grace) for job in jobs.values()]
+    return [_one(store, job, now, known, grace) for job in jobs.values()]
 
 
-def _one(store: Store, job: Job, now: datetime, grace: timedelta) -> Health:
+def _one(store: Store, job: Job, now: datetime, known: datetime | None, grace: timedelta) -> Health:
     standing = standing_of(store, job.name)
     following = upcoming(job.rules.schedule, now, 1)[0] if job.rules.schedule is not None else None
+    late = overdue(store, job, now, known=known, grace=grace)
 
     def told(state: str, due: datetime | None = following, said: str = "") -> Health:
         slot = None if standing is None else standing.slot
         return Health(job=job.name, kind=job.kind, state=state, slot=slot, due=due, said=said)  # type: ignore[arg-type]  # one of them
 
     if standing is None:
-        return told("new", said="no scheduler has seen it yet; `tsfleet jobs start` or `tsfleet jobs run`")
+        unseen = "no scheduler has seen it yet; `tsfleet jobs start` or `tsfleet jobs run`"
+        return told("new", said=unseen) if late is None else told("late", late, f"{_due(late, now)}; {unseen}")
     if standing.status == "running":
         if not alive(store.path, job.name, standing):
             return told(
                 "dead", standing.slot, "its process is gone; the next scheduler, or `jobs run`, goes on with it"
             )
         return told("running", said=f"since {standing.at:%Y-%m-%dT%H:%M:%SZ}, attempt {standing.attempt}")
-    late = [slot for slot in due_slots(store, job, standing, now) if now - slot > grace]
-    if late and job.rules.catch_up != "none":
-        return told("late", late[0], f"due for {_length(now - late[0])}; is `tsfleet jobs start` running?")
+    if ahead(standing, now, grace=grace):
+        then = f"{standing.through:%Y-%m-%dT%H:%M:%SZ}"
+        said = f"slots up to {then} are decided: a clock was ahead; `tsfleet jobs rewind {job.name}` goes back to now"
+        return told("ahead", standing.through, said)
+    if late is not None:
+        return told("late", late, f"{_due(late, now)}; is `tsfleet jobs start` running?")
     if standing.status == "interrupted" and now - standing.at > grace:
         return told("late", standing.slot, "it was interrupted and nobody goes on with it")
     return _ended(standing, now, grace, told)
@@ -84,6 +99,10 @@ def _ended(standing: Standing, now: datetime, grace: timedelta, told: object) ->
     else:
         found = told("ok" if standing.status == "ok" else "waiting")
     return found
+
+
+def _due(slot: datetime, now: datetime) -> str:
+    return f"due for {_length(now - slot)}"
 
 
 def _length(span: timedelta) -> str:

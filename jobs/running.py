@@ -11,7 +11,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from fleet.sources import importable
-from jobs.claiming import Claim, Job, alive, begun, claim, due_slots, finish, first_standing, let_go, run_of
+from jobs.claiming import Claim, alive, begun, claim, finish, first_standing, let_go, run_of
+from jobs.due import Job, due_slots
 from jobs.errors import JobFailed, JobRunning
 from jobs.standing import Standing, Start, again, later
 from jobs.work import KINDS, Done, Work

@@ -24,7 +24,8 @@ from typing import Protocol
 from fleet import config as configuration
 from fleet.config import FleetConfig
 from jobs import claiming
-from jobs.claiming import DIED, Claim, Job
+from jobs.claiming import DIED, Claim
+from jobs.due import Job, due_slots, jobs_of, standing_of
 from jobs.errors import JobRunning
 from jobs.standing import DEATHS, DRAIN, Standing, Start, next_start, wakes_at
 from jobs.work import Done
@@ -122,7 +123,7 @@ class Scheduler:
         self._stamp = self._looks()
         self._text = config.read_text(encoding="utf-8")
         self._config: FleetConfig = configuration.parse(self._text, config)
-        self._jobs = claiming.jobs_of(self._config)
+        self._jobs = jobs_of(self._config)
         self._store = Store.open(self._config.store_path, clock=clock)
         self._at_work: dict[str, _Running] = {}
         self._seen: tuple[datetime, float] | None = None
@@ -164,7 +165,7 @@ class Scheduler:
 
     def _look_at(self, job: Job, now: datetime, wakes: list[datetime]) -> None:
         standing = claiming.first_standing(self._store, job.name, now)
-        slots = claiming.due_slots(self._store, job, standing, now)
+        slots = due_slots(self._store, job, standing, now)
         lives = standing.status == "running" and claiming.alive(self._store.path, job.name, standing)
         start = next_start(standing, job.rules, slots, now=now, alive=lives)
         if start is None:
@@ -211,7 +212,7 @@ class Scheduler:
             with suppress(Overtaken):
                 claiming.finish(self._store, job, held, Done(status="failed", error=took))
                 self._tell(f"{job.name} {held.slot:%Y-%m-%dT%H:%M:%SZ} failed: {took}")
-        after = claiming.standing_of(self._store, job.name)
+        after = standing_of(self._store, job.name)
         if after is not None and after.text == held.standing.text:
             self._tell(f"{job.name} {held.slot:%Y-%m-%dT%H:%M:%SZ}: {DIED}")
             claiming.let_go(self._store.path, job.name, held.slot, held.sign)
@@ -239,15 +240,15 @@ class Scheduler:
         try:
             text = self._file.read_text(encoding="utf-8")
             loaded = configuration.parse(text, self._file)
-            jobs = claiming.jobs_of(loaded)
+            found = jobs_of(loaded)
             if loaded.store_path != self._config.store_path:
                 self._tell(f"{self._file} names another store; start the scheduler anew for it")
                 return
         except (TsfleetError, OSError, UnicodeDecodeError) as error:
             self._tell(f"{error}; going on with the configuration as it was")
             return
-        self._config, self._text, self._jobs = loaded, text, jobs
-        self._tell(f"{self._file} is read anew: {', '.join(jobs) or 'no jobs'}")
+        self._config, self._text, self._jobs = loaded, text, found
+        self._tell(f"{self._file} is read anew: {', '.join(found) or 'no jobs'}")
 
     def _looks(self) -> tuple[int, int]:
         try:

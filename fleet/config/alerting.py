@@ -40,8 +40,8 @@ class AlertSection(Section):
     worse by the fraction ``change`` than in the ``history`` days before; it ``closes`` at half of that unless told.
     ``readings``: an asset without a reading for ``after``. ``inputs``: a covariate that does not reach as far as
     forecasts need it, for longer than ``after``; ``only`` names some. Both close at half of ``after``, or at
-    ``closes_after``. ``outcomes``: assets whose last ``verb`` failed or fell back. ``jobs``: jobs that failed, or had
-    no success for ``after``; ``only`` names some.
+    ``closes_after``. ``outcomes``: assets whose last ``verb`` failed or fell back. ``jobs``: jobs that failed, or are
+    late by their own clock; with ``after`` those that had no success for so long; ``only`` names some.
 
     ``select`` and ``where`` choose assets, ``group`` is a register column whose values are told apart, ``assets`` how
     many have to be concerned before it opens. ``channels`` are those that are told, all of them when left out; again

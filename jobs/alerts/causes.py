@@ -301,7 +301,7 @@ def _sentence(cause: _Cause, by_asset: Mapping[str, float], fleet: int) -> str:
 
 def _job_group(rule: AlertSection, found: JobFinding) -> Group:
     since = f"no success since {found.since:%Y-%m-%d %H:%M} UTC" if found.since is not None else "no success yet"
-    what = "failed" if found.failed else "late"
+    what = "failed" if found.failed else "late" if found.due is None else f"late, due {found.due:%Y-%m-%d %H:%M} UTC"
     error = f": {found.error.splitlines()[0]}" if found.error else ""
     return Group(
         cause=f"job {found.job}",

@@ -18,6 +18,7 @@ from fleet.population import wanted
 from fleet.registry import build
 from fleet.review.grids import Grids, Window, grids, windows
 from fleet.review.readings import Readings, readings
+from jobs.due import jobs_of, known_since, overdue
 from store.clock import from_micros
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ select job, max(started_at) filter (where status = 'ok') as last_ok, min(started
 from job_runs where started_at <= $at group by job order by job
 """
 REGISTER = "select asset_id, to_json(a)::varchar as facts from assets a"
+#: So long a job may wait for others to end before people are told that it is late.
+BUSY = timedelta(minutes=10)
 #: A feed that gave fewer of its usual values in the recent window has a gap.
 DENSE = 0.9
 _UNKNOWN: Mapping[str, Any] = {"reach": None}
@@ -121,6 +124,7 @@ class Evidence:
             where every asset has one.
         recent, before: windows of local days that gaps are about.
         scheduled: names of the jobs of the configuration.
+        overdue: by job the slot that nobody has begun although it is due by the job's own clock.
         chosen: name of a rule to (assets,) whether it is about the asset.
         groups: name of a rule to (assets,) the value of its register column.
     """
@@ -135,6 +139,7 @@ class Evidence:
     feeds: Sequence[Feed]
     jobs: Sequence[JobState]
     scheduled: Sequence[str] = ()
+    overdue: Mapping[str, datetime] = field(default_factory=dict)
     chosen: Mapping[str, Flags] = field(default_factory=dict)
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
@@ -175,9 +180,18 @@ def gathered(fleet: Fleet, rules: Sequence[AlertSection], at: datetime) -> Evide
         feeds=_feeds(snapshot, config, champions, place, at, recent, history),
         jobs=[JobState(**row) for row in snapshot.sql(JOBS, {"at": at}).rows()],
         scheduled=tuple(config.jobs),
+        overdue=_overdue(fleet, rules, at),
         chosen=chosen,
         groups=groups,
     )
+
+
+def _overdue(fleet: Fleet, rules: Iterable[AlertSection], at: datetime) -> dict[str, datetime]:
+    if not any(rule.kind == "jobs" for rule in rules):
+        return {}
+    known = known_since(fleet.config.file)
+    late = {name: overdue(fleet.store, job, at, known=known, grace=BUSY) for name, job in jobs_of(fleet.config).items()}
+    return {name: slot for name, slot in late.items() if slot is not None}
 
 
 def _widest(rules: Iterable[AlertSection]) -> tuple[int, int]:

@@ -46,13 +46,19 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobFinding:
-    """A rule that holds for a job: that it failed, or is late since."""
+    """A rule that holds for a job: that it failed, or is late.
+
+    Args:
+        since: its last success, or when it was first heard of; None for one that never ran.
+        due: the slot that nobody has begun.
+    """
 
     rule: str
     job: str
     failed: bool
     since: datetime | None
     error: str
+    due: datetime | None = None
 
 
 def beyond(values: FloatArray, held: Flags, *, opens: float, closes: float) -> Flags:
@@ -169,9 +175,10 @@ def _jobs(evidence: Evidence, rule: AlertSection) -> list[JobFinding]:
     for name in rule.only or evidence.scheduled:
         state = known.get(name)
         failed = state is not None and state.status in ("failed", "killed")
-        since = None if state is None else state.last_ok or state.first
-        late = state is not None and rule.after is not None and evidence.at - (since or evidence.at) > rule.after
+        since, due = (None if state is None else state.last_ok or state.first), evidence.overdue.get(name)
+        waited = evidence.at - (since or due or evidence.at)
+        late = due is not None if rule.after is None else waited > rule.after
         if failed or late:
             error = "" if state is None else state.error or ""
-            found.append(JobFinding(rule=rule.name, job=name, failed=failed, since=since, error=error))
+            found.append(JobFinding(rule=rule.name, job=name, failed=failed, since=since, error=error, due=due))
     return found

@@ -1,4 +1,4 @@
-"""The commands about jobs: `tsfleet jobs` run, start, ls, show, next, cancel, resume, backfill, health."""
+"""The commands about jobs: `tsfleet jobs` run, start, ls, show, next, cancel, resume, rewind, backfill, health."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from jobs.errors import JobFailed, UsageInvalid
 if TYPE_CHECKING:
     from fleet import Fleet
     from fleet.config import FleetConfig
-    from jobs.claiming import Job
+    from jobs.due import Job
     from jobs.standing import Standing
     from jobs.work import Done
 
@@ -153,7 +153,7 @@ def next_(*, n: Annotated[int, Parameter(name=["-n", "--count"])] = 10, common: 
     Args:
         n: So many slots.
     """
-    from jobs.claiming import jobs_of
+    from jobs.due import jobs_of
     from jobs.schedule import upcoming
     from store.clock import system_clock
 
@@ -223,6 +223,35 @@ def resume(name: str, /, *, common: Common = COMMON) -> int:
 
 
 @jobs.command
+def rewind(name: str | None = None, /, *, common: Common = COMMON) -> int:
+    """Bring a job back that waits for slots in the future, after the clock of the machine was ahead.
+
+    What was run then stays in the store. The job goes on after its last slot that is not in the future; what was missed
+    since then is caught up as its catch_up says.
+
+    For example:
+
+    - `tsfleet jobs rewind`
+
+    Args:
+        name: Of the job; all that wait so, when left out.
+    """
+    with common.fleet() as fleet:
+        from jobs.claiming import rewound
+        from jobs.due import ahead, jobs_of, standing_of
+
+        known = jobs_of(fleet.config) if name is None else {name: _job(fleet.config, name)}
+        found = []
+        for job in known.values():
+            standing = standing_of(fleet.store, job.name)
+            if standing is not None and ahead(standing, fleet.clock.now()):
+                after = rewound(fleet.store, job, standing)
+                found.append({"job": job.name, "was": standing.through, "through": after.through})
+    print_rows(found, as_json=common.json, empty="no job waits for slots in the future")
+    return Exit.OK
+
+
+@jobs.command
 def backfill(
     name: str,
     /,
@@ -285,7 +314,7 @@ def _between(job: Job, first: datetime, last: datetime) -> list[datetime]:
 
 def _job(config: FleetConfig, name: str) -> Job:
     from fleet.registry import nearest
-    from jobs.claiming import jobs_of
+    from jobs.due import jobs_of
 
     known = jobs_of(config)
     if name not in known:
@@ -294,7 +323,7 @@ def _job(config: FleetConfig, name: str) -> Job:
 
 
 def _stood(fleet: Fleet, name: str) -> tuple[Job, Standing]:
-    from jobs.claiming import standing_of
+    from jobs.due import standing_of
 
     job = _job(fleet.config, name)
     standing = standing_of(fleet.store, name)
@@ -306,12 +335,12 @@ def _stood(fleet: Fleet, name: str) -> tuple[Job, Standing]:
 def _health(common: Common) -> bool:
     """Print how the jobs are; whether all are well."""
     from jobs import health as asking
-    from jobs.claiming import jobs_of
+    from jobs.due import jobs_of, known_since
     from store.clock import system_clock
 
     config = common.load()
     with common.store() as store:
-        found = asking.health(store, jobs_of(config), system_clock.now())
+        found = asking.health(store, jobs_of(config), system_clock.now(), known=known_since(config.file))
     rows = [
         {"job": one.job, "kind": one.kind, "state": one.state, "slot": one.slot, "due": one.due, "said": one.said}
         for one in found

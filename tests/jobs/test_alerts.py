@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
 from jobs.alerts.book import act
+from jobs.claiming import change, first_standing
+from jobs.due import jobs_of
 from jobs.errors import AlertUnknown
 from tests.jobs.watched import NOW, Watched, steady
 
@@ -313,6 +317,37 @@ def test_a_job_that_failed_or_is_late_is_an_alert(tmp_path: Path) -> None:
     said("ingest", -0.5, "ok")
     world.run(NOW + timedelta(hours=1))
     assert world.open() == {}
+
+
+def test_a_job_is_late_by_its_own_clock_also_one_that_never_ran(tmp_path: Path) -> None:
+    """The file says so since half past eight in the evening: from nine on, slots are of a job that nobody has begun."""
+    rules = """
+    [jobs.score]
+    cron = "0 * * * *"
+    [jobs.seldom]
+    kind = "score"
+    cron = "0 3 * * 1"
+    [[alerts]]
+    name = "jobs"
+    kind = "jobs"
+    """
+    world = Watched(tmp_path, rules)
+    since = (NOW - timedelta(hours=3, minutes=30)).timestamp()
+    os.utime(world.fleet.config.file, (since, since))
+    world.run(NOW - timedelta(hours=2, minutes=55))
+    assert world.open() == {}, "a slot that is five minutes old may be waiting for another job to end"
+    world.run(NOW - timedelta(minutes=30))
+    assert [row["text"] for row in world.open().values()] == [
+        "job score late, due 2024-06-09 21:00 UTC, no success yet"
+    ]
+    store, job = world.fleet.store, jobs_of(world.fleet.config)["score"]
+    standing = first_standing(store, "score", NOW - timedelta(hours=2))
+    change(store, job, standing, replace(standing, through=NOW, slot=NOW, status="ok", ok=NOW))
+    world.run(NOW + timedelta(minutes=30))
+    assert world.open() == {}
+    world.run(NOW + timedelta(hours=1, minutes=30))
+    (row,) = world.open().values()
+    assert "job score late, due 2024-06-10 01:00 UTC" in row["text"]
 
 
 def test_an_asset_that_is_planned_or_retired_is_not_silent(tmp_path: Path) -> None:

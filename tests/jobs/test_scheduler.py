@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from fleet import Fleet
-from fleet.config import FleetConfig
-from jobs import claiming
-from jobs.claiming import Claim
+from fleet.config import FleetConfig, load
+from jobs.claiming import Claim, rewound
+from jobs.due import jobs_of, standing_of
 from jobs.health import health
 from jobs.running import perform
 from jobs.scheduler import Scheduler
@@ -55,7 +55,7 @@ class Here:
 
     def __init__(self, config: FleetConfig, held: Claim, clock: FixedClock) -> None:
         with Fleet(config, Store.open(config.store_path, clock=clock), clock) as fleet:
-            job = claiming.jobs_of(fleet.config)[held.job]
+            job = jobs_of(fleet.config)[held.job]
             with contextlib.suppress(SystemExit):
                 perform(fleet, job, Claim(job=held.job, standing=held.standing, sign=os.dup(held.sign)))
 
@@ -115,9 +115,9 @@ class World:
             rows = store.sql("select job, slot, status, attempt from job_runs order by slot, job").rows()
             return [(f"{row['job']} {row['slot']:%d %H:%M}", row["status"], row["attempt"]) for row in rows]
 
-    def health(self) -> dict[str, str]:
+    def health(self, known: datetime | None = None) -> dict[str, str]:
         with Fleet.open(self.folder / "fleet.toml", read_only=True, clock=self.clock) as fleet:
-            found = health(fleet.store, claiming.jobs_of(fleet.config), self.clock.now())
+            found = health(fleet.store, jobs_of(fleet.config), self.clock.now(), known=known)
             return {one.job: one.state for one in found}
 
 
@@ -252,3 +252,41 @@ def test_draining_starts_nothing_more(world: Callable[[str], World]) -> None:
     it.scheduler.run()  # returns: nothing is at work
     with Store.open(it.folder / "timed.store", read_only=True) as store:
         assert store.table("job_runs").num_rows == 0
+
+
+def test_a_job_that_nobody_ever_looked_after_is_late_from_its_first_slot_on(world: Callable[[str], World]) -> None:
+    follows = '[jobs.b]\nkind = "own:run"\nafter = "a"\n'
+    it = world(HOURLY + follows)
+    known = START  # half a minute after midnight
+    for minutes, state in ((30, "new"), (61, "new"), (63, "late")):
+        it.clock.set(START + timedelta(minutes=minutes))
+        assert it.health(known) == {"a": state, "b": "new"}
+    assert it.health() == {"a": "new", "b": "new"}, "nobody said since when the file knows them"
+    it.configure(HOURLY)
+    it.go(timedelta(hours=1))
+    it.configure(HOURLY + follows)
+    assert it.health(known) == {"a": "ok", "b": "late"}
+
+
+def test_a_clock_that_was_far_ahead_is_told_and_there_is_a_way_back(world: Callable[[str], World]) -> None:
+    it = world(HOURLY + '[jobs.b]\nkind = "own:run"\nafter = "a"\n')
+    it.go(timedelta(hours=1, minutes=10))
+    right = it.clock.now()
+    it.clock.set(datetime(2034, 1, 1, tzinfo=UTC))
+    it.go(timedelta(minutes=1))
+    it.clock.set(right)
+    it.go(timedelta(hours=2))
+    assert it.ran == ["a 01 00:00 0", "a 01 01:00 0", "b 01 00:00 0", "b 01 01:00 0"], "nothing runs but in 2034"
+    assert it.health() == {"a": "ahead", "b": "ahead"}
+    jobs = jobs_of(load(it.folder))
+    with Store.open(it.folder / "timed.store", clock=it.clock) as store:
+        for name in ("a", "b"):
+            standing = standing_of(store, name)
+            assert standing is not None
+            after = rewound(store, jobs[name], standing)
+            assert after.through == after.ok == datetime(2024, 6, 1, 1, tzinfo=UTC)
+    assert it.health() == {"a": "late", "b": "waiting"}, "two o'clock and three o'clock have passed"
+    it.go(timedelta(hours=1))
+    assert it.ran[2:4] == ["a 01 03:00 0", "a 01 04:00 0"]
+    assert it.ran[-1] == "b 01 04:00 0"
+    assert it.health() == {"a": "ok", "b": "ok"}

@@ -11,7 +11,7 @@ import pytest
 from fleet import Fleet
 from fleet.outcome import Progress
 from fleet.turn import Turn
-from jobs.claiming import jobs_of
+from jobs.due import jobs_of
 from jobs.running import claim_by_hand, perform
 from store.errors import Overtaken
 from tests.walks.small import NOW, fleet_in, hourly
