@@ -50,7 +50,9 @@ def _walked(asked: argparse.Namespace, folder: Path) -> int:
     walk.go()
     nursery.close()
     (folder / "log.txt").write_text("\n".join([*walk.told.log, *walk.told.raised]) + "\n", encoding="utf-8")
+    told = walk.told
     minutes = round((time.monotonic() - began) / 60, 1)
+    cpu = {"scheduler": round(time.process_time()), **{job: round(spent) for job, spent in told.cpu_s.items()}}
     verdict = Verdict(folder, story, walk.world)
     wrong: list[str] = []
 
@@ -58,14 +60,21 @@ def _walked(asked: argparse.Namespace, folder: Path) -> int:
         print(json.dumps({"simulation": figure, "seed": asked.seed, **numbers}), flush=True)
         wrong.extend(f"{figure}.{name} = {value}" for name, value in zero.items() if value)
 
-    told = walk.told
-    tell(
-        "walk",
-        {"days": asked.days, "assets": asked.assets, "begin": str(asked.begin), "minutes": minutes, "runs": told.runs,
-         "crashes": dict(told.killed), "died": sum(told.deaths.values()), "died_by_job": dict(told.deaths),
-         "schedulers": told.restarts + 1, "outages": len(story.spans), "raised": len(told.raised)},
-        raised=len(told.raised),
-    )  # fmt: skip
+    walked = {
+        "days": asked.days,
+        "assets": asked.assets,
+        "begin": str(asked.begin),
+        "minutes": minutes,
+        "cpu_s": cpu,
+        "runs": told.runs,
+        "crashes": dict(told.killed),
+        "died": sum(told.deaths.values()),
+        "died_by_job": dict(told.deaths),
+        "schedulers": told.restarts + 1,
+        "outages": len(story.spans),
+        "raised": len(told.raised),
+    }
+    tell("walk", walked, raised=walked["raised"])
     slots, effects, forecasts, scores = verdict.slots(), verdict.effects(), verdict.forecasts(), verdict.scores()
     tell("slots", slots, lost=slots["lost"], doubled=slots["doubled"], invented=slots["invented"])
     tell("effects", effects, off=effects["own_ok"] - effects["own_rows"])

@@ -17,7 +17,9 @@ import select
 import signal
 import socket
 import sys
+import time
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -111,7 +113,8 @@ class Hand:
 
     def stop(self, *, at_once: bool) -> None:
         if not self._ended:
-            os.kill(self.pid, signal.SIGKILL if at_once else signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has ended, which nobody has read yet
+                os.kill(self.pid, signal.SIGKILL if at_once else signal.SIGTERM)
 
     @property
     def word(self) -> dict[str, Any] | None:
@@ -155,14 +158,15 @@ def _live(request: dict[str, Any], sign: int, says: int, waits: int) -> None:
         word |= {"status": "raised", "code": getattr(error, "code", ""), "error": traceback.format_exc()[-3000:]}
     finally:
         sys.setprofile(None)
-        os.write(says, json.dumps(word | {"calls": counted.calls}).encode())
+        os.write(says, json.dumps(word | {"calls": counted.calls, "cpu_s": time.process_time()}).encode())
         os._exit(0)
 
 
 def _performed(request: dict[str, Any], sign: int) -> str:
     from fleet import Fleet
     from fleet.config import parse
-    from jobs.claiming import Claim, jobs_of
+    from jobs.claiming import Claim
+    from jobs.due import jobs_of
     from jobs.running import perform
     from jobs.standing import Standing
     from store import Store

@@ -14,8 +14,8 @@ from pathlib import Path
 from fleet import Fleet
 from fleet.config import FleetConfig
 from jobs.claiming import Claim
-from jobs.scheduler import Scheduler
-from store.clock import FixedClock
+from jobs.scheduler import LONGEST_S, Scheduler
+from store.clock import EPOCH, FixedClock
 from tests.simulation.children import Hand, Nursery
 from tests.simulation.story import Crash, Story
 from tests.simulation.world import World
@@ -43,6 +43,7 @@ class Told:
     runs: int = 0
     killed: Counter[str] = field(default_factory=Counter)
     restarts: int = 0
+    cpu_s: Counter[str] = field(default_factory=Counter)
     deaths: Counter[str] = field(default_factory=Counter)
     raised: list[str] = field(default_factory=list)
     log: list[str] = field(default_factory=list)
@@ -98,8 +99,7 @@ class Walk:
             self._restart(timedelta(minutes=1))
             return False
         if not self._hands:
-            # Slots lie on whole minutes: who sleeps longer than asked finds the same.
-            self._pass(timedelta(seconds=max(pause, 0.2)))
+            self._pass(self._nap(pause))
             return pause > 1
         for (job, _), (hand, crash) in list(self._hands.items()):
             if crash is not None and crash.what == "scheduler":
@@ -109,6 +109,13 @@ class Walk:
         return False
 
     # ------------------------------------------------------------------------------------------------------- time
+
+    def _nap(self, pause_s: float) -> timedelta:
+        """As long as was asked; with nothing near, to the next five minutes, on which all slots lie."""
+        if pause_s < LONGEST_S:
+            return timedelta(seconds=max(pause_s, 0.2))
+        now = self.clock.now()
+        return timedelta(minutes=5) - (now - EPOCH) % timedelta(minutes=5)
 
     def _pass(self, span: timedelta) -> None:
         self._ticks += span.total_seconds()
@@ -160,6 +167,7 @@ class Walk:
         if word is None:
             self.told.deaths[job] += 1
             return
+        self.told.cpu_s[job] += word["cpu_s"]
         if word["calls"]["house"] and crash is None:
             self._calls[job] = word["calls"]
         if word["status"] == "raised" and word["code"] != "overtaken":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from tests.simulation.story import STATIONS, TIMINGS, ZONE, Story, readings, weather
@@ -208,6 +210,7 @@ class World:
         self.clock.set(story.begin)
         self.readings, self.weather = readings(story), weather(story)
         self._told: dict[str, int] = {}
+        self._days = {"feed": self._day_of(self.readings), "weather": self._day_of(self.weather)}
         self.pass_to(story.begin)
 
     def pass_to(self, now: datetime) -> None:
@@ -226,18 +229,21 @@ class World:
         ill = self.story.sick.get(day.date())
         sick.write_text(ill) if ill else sick.unlink(missing_ok=True)
 
+    def _day_of(self, table: pd.DataFrame) -> npt.NDArray[np.str_]:
+        """(rows,) in which file a row comes; what is known before the story begins is one."""
+        return table["known"].clip(lower=pd.Timestamp(self.story.begin)).dt.strftime("%Y-%m-%d").to_numpy(str)
+
     def _tell(self, name: str, table: pd.DataFrame, now: datetime) -> None:
         """Write what is known by now into the file of its day; the days before the story are one file."""
         count = int(table["known"].searchsorted(pd.Timestamp(now), side="right"))
         before = self._told.get(name, 0)
         if count == before:
             return
-        fresh = table.iloc[before:count]
-        for day in fresh["known"].clip(lower=pd.Timestamp(self.story.begin)).dt.date.unique():
+        days = self._days[name]
+        for day in dict.fromkeys(days[before:count]):
+            first = int(np.searchsorted(days, day))
             path = self.folder / name / f"{day}.parquet"
-            mine = table.iloc[:count]
-            mine = mine[mine["known"].clip(lower=pd.Timestamp(self.story.begin)).dt.date == day]
             beside = path.with_suffix(".new")
-            mine.to_parquet(beside, index=False)
+            table.iloc[first:count].to_parquet(beside, index=False)
             beside.replace(path)
         self._told[name] = count
