@@ -5,6 +5,7 @@ Nothing here asks the store: `fleet.questions` does. Every text that a user can 
 
 from fleet.figures.course import Course, changed, course
 from fleet.figures.fan import Scene, extremes, fan
+from fleet.figures.jobs import durations, standing, timeline
 from fleet.figures.look import embedded, literal, number, page, page_of
 from fleet.figures.panels import density, heat, spread
 from fleet.figures.profiles import calibration, errors
@@ -21,6 +22,7 @@ __all__ = [
     "course",
     "density",
     "distribution",
+    "durations",
     "embedded",
     "errors",
     "extremes",
@@ -32,5 +34,7 @@ __all__ = [
     "page_of",
     "ranking",
     "spread",
+    "standing",
     "tabled",
+    "timeline",
 ]

@@ -21,6 +21,7 @@ _STATUS = {
     "forecast-missing": 404,
     "snapshot-expired": 410,
     "nothing-selected": 404,
+    "alert-unknown": 404,
     "query-invalid": 400,
     "config-invalid": 400,
     "metric-unknown": 400,

@@ -23,6 +23,8 @@ PAGES = (
     ("/assets", "Assets"),
     ("/leaderboard", "Leaderboard"),
     ("/runs", "Runs"),
+    ("/jobs", "Jobs"),
+    ("/alerts", "Alerts"),
     ("/sql", "SQL"),
     ("/about", "About"),
 )

@@ -22,7 +22,8 @@ from tests.jobs.conftest import make_fleet
 from tests.web.conftest import NASTY, Client, served
 
 EVERY = (*(address for address, _ in PAGES), "/asset?id=north-1", "/leaderboard?by=asset", "/login")
-FIGURES = ("leaderboard", "distribution", "errors", "calibration", "extremes", "fan", "spread", "density", "worst")
+FIGURES = ("leaderboard", "distribution", "errors", "calibration", "extremes", "fan", "spread", "density", "worst",
+           "timeline", "durations", "alerts")  # fmt: skip
 
 
 @pytest.mark.parametrize("path", EVERY)
@@ -58,8 +59,9 @@ def test_behind_every_figure_is_a_table(ask: Client, name: str) -> None:
     query = "?asset=north-1" if name == "fan" else ""
     made = json.loads(ask(f"/figures/{name}.json{query}").body)
     assert made["layout"]["title"]["text"]
-    if not made["data"]:  # no recipe of this fleet has quantiles, and the figure says so
-        assert (name, made["layout"]["annotations"][0]["text"][:11]) == ("calibration", "no forecast")
+    if not made["data"]:  # no recipe of this fleet has quantiles, no alert was raised, and the figures say so
+        said = made["layout"]["annotations"][0]["text"]
+        assert said.startswith({"calibration": "no forecast", "alerts": "no alert was open"}[name])
         return
     assert "<table>" in ask(f"/figures/{name}.html{query}").text
     lines = ask(f"/figures/{name}.csv{query}").text.splitlines()

@@ -16,9 +16,10 @@ from fleet.leaderboard import Average, Leaderboard
 from fleet.plots import Plots
 from fleet.questions import Panel
 from fleet.questions.panel import WINDOW
-from jobs.web.desk import AtDesk, Desk, Reader
+from jobs.web.desk import AtDesk, Desk, Needs, Reader
 from jobs.web.formats import answered, table_of
 from jobs.web.fresh import fresh
+from jobs.web.pages import attic
 from jobs.web.problems import Refused
 from jobs.web.render import page
 from jobs.web.tokens import Principal
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 
 router = APIRouter(include_in_schema=False)
 Word = Annotated[str | None, Query(max_length=600)]
+#: How far a page of what ran looks back.
+Days = Annotated[int, Query(ge=1, le=3_660)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +48,8 @@ class Looked:
     recipe: str | None
     issue: datetime | None
     history: str | None
+    job: str | None
+    days: int
 
 
 def _looked(
@@ -57,8 +62,10 @@ def _looked(
     recipe: Word = None,
     issue: AwareDatetime | None = None,
     history: Word = None,
+    job: Word = None,
+    days: Days = 7,
 ) -> Looked:
-    return Looked(asset, product, metric, role, average, by, recipe, issue, history)
+    return Looked(asset, product, metric, role, average, by, recipe, issue, history, job or None, days)
 
 
 Only = tuple[str, ...] | None
@@ -162,7 +169,12 @@ FIGURES: Mapping[str, Callable[[View], Figure]] = {
     "spread": _spread,
     "density": _density,
     "worst": _worst,
+    "timeline": attic.timeline,
+    "durations": attic.durations,
+    "alerts": attic.alerts,
 }
+#: About all assets at once: nothing of these for who may see some. They tell of today, too.
+WHOLE = frozenset({"timeline", "durations", "alerts"})
 
 
 @router.get("/figures/{name}.{form}")
@@ -179,10 +191,13 @@ def figure(
     draw = FIGURES.get(name)
     if draw is None:
         raise Refused(404, f"there is no figure {name!r}", hint=f"there are {', '.join(FIGURES)}")
-    fresh(request, response, desk, who)
+    if name in WHOLE:
+        Needs("read", whole=True)(request)
+    fresh(request, response, desk, who, timed=name in WHOLE)
     snapshot = desk.snapshot()
     only = desk.among(snapshot, who, None if asked.asset is None else [asked.asset])
-    made = desk.once(snapshot, ("figure", name, asked, only), lambda: _drawn(draw(View(desk, snapshot, asked, only))))
+    key = ("figure", name, asked, only, desk.fleet.clock.now().date() if name in WHOLE else None)
+    made = desk.once(snapshot, key, lambda: _drawn(draw(View(desk, snapshot, asked, only))))
     if form == "json":
         return Response(made.json, media_type="application/json", headers=dict(response.headers))
     if form == "csv":
