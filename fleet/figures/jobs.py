@@ -92,7 +92,7 @@ def durations(runs: Sequence[Ran], *, title: str, said: Sequence[str], notes: Se
     if usual is not None:
         figure.add_hline(y=usual, line={"color": INK, "dash": "dash", "width": 1})
         figure.add_annotation(
-            text=f"usual {number(usual)} s" if alone else "as usual", x=0, xref="paper", xanchor="left", y=usual,
+            text=f"usual {number(usual)} s" if alone else "as usual", x=1, xref="paper", xanchor="right", y=usual,
             yanchor="bottom", showarrow=False, font={"size": 11, "color": INK},
         )  # fmt: skip
     figure.update_xaxes(axis("begun, UTC", type="date"))
@@ -118,10 +118,10 @@ def standing(
     figure = go.Figure()
     for name, each in sorted(counts.items(), key=lambda pair: -list(_SEVERITIES).index(pair[0])):
         colour, pattern = _SEVERITIES[name]
+        drawn = {"shape": pattern, "fillmode": "overlay", "fgcolor": INK, "size": 5}
         figure.add_bar(
-            x=[day.isoformat() for day in days], y=list(each), name=name, marker={
-                "color": faint(colour, 0.75), "pattern": {"shape": pattern, "fgcolor": INK, "size": 5},
-            },
+            x=[day.isoformat() for day in days], y=list(each), name=name,
+            marker={"color": faint(colour, 0.75), "pattern": drawn},
             hovertemplate=f"%{{x}}: %{{y:,}} {name}<extra></extra>",
         )  # fmt: skip
     figure.update_layout(barmode="stack")

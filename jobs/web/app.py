@@ -19,7 +19,7 @@ from jobs.web.api import sql as questions
 from jobs.web.desk import Desk
 from jobs.web.fresh import Unchanged, headers_of
 from jobs.web.guard import Guard
-from jobs.web.pages import about, alerts, asset, assets, door, figures, fleet, jobs, leaderboard, runs, sql
+from jobs.web.pages import about, alerts, asset, assets, degradation, door, figures, fleet, jobs, leaderboard, runs, sql
 from jobs.web.render import page
 from jobs.web.settings import Settings
 from store.errors import TsfleetError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jobs.web.running import Runner
 
 LOG = logging.getLogger("tsfleet.web")
-PAGES = (door, fleet, assets, asset, leaderboard, runs, jobs, alerts, figures, sql, about)
+PAGES = (door, fleet, assets, asset, leaderboard, degradation, runs, jobs, alerts, figures, sql, about)
 ROUTERS = tuple(one.router for one in (*PAGES, listings, state, acts, questions))
 
 

@@ -22,6 +22,7 @@ PAGES = (
     ("/", "Fleet"),
     ("/assets", "Assets"),
     ("/leaderboard", "Leaderboard"),
+    ("/degradation", "Degradation"),
     ("/runs", "Runs"),
     ("/jobs", "Jobs"),
     ("/alerts", "Alerts"),
@@ -40,7 +41,14 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"shown": marked, "asset": asset_url, "query": query, "moment": moment, "cut": plain}
+    made.filters |= {
+        "shown": marked,
+        "asset": asset_url,
+        "query": query,
+        "moment": moment,
+        "cut": plain,
+        "coded": coded,
+    }
     made.globals |= {"static": statics.url, "plotly_mark": statics.plotly_mark, "pages": PAGES}
     return made
 
@@ -52,6 +60,16 @@ def marked(value: object) -> Markup:
     (Markup('&lt;b&gt;'), Markup('–'))
     """
     return Markup(shown(value))  # noqa: S704  escaped there
+
+
+def coded(text: str) -> Markup:
+    """A sentence whose parts between backticks are commands.
+
+    >>> coded("`tsfleet ui` looks <in>")
+    Markup('<code>tsfleet ui</code> looks &lt;in&gt;')
+    """
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if k % 2 else p for k, p in enumerate(parts))
 
 
 def drawn(picture: Html) -> Markup:

@@ -19,7 +19,8 @@ from fleet.questions.panel import WINDOW
 from jobs.web.desk import AtDesk, Desk, Needs, Reader
 from jobs.web.formats import answered, table_of
 from jobs.web.fresh import fresh
-from jobs.web.pages import attic
+from jobs.web.pages import attic, decaying
+from jobs.web.pages.decaying import Windows, windows
 from jobs.web.problems import Refused
 from jobs.web.render import page
 from jobs.web.tokens import Principal
@@ -50,9 +51,11 @@ class Looked:
     history: str | None
     job: str | None
     days: int
+    windows: Windows
 
 
 def _looked(
+    two: Annotated[Windows, Depends(windows)],
     asset: Word = None,
     product: Word = None,
     metric: Word = None,
@@ -65,7 +68,7 @@ def _looked(
     job: Word = None,
     days: Days = 7,
 ) -> Looked:
-    return Looked(asset, product, metric, role, average, by, recipe, issue, history, job or None, days)
+    return Looked(asset, product, metric, role, average, by, recipe, issue, history, job or None, days, two)
 
 
 Only = tuple[str, ...] | None
@@ -100,9 +103,10 @@ class View:
             only=self.only,
         )  # fmt: skip
 
-    def panel(self) -> Panel:
+    def panel(self, metric: str | None = None) -> Panel:
         """These assets day by day; made once for all that is drawn of it."""
-        return panel_of(self.desk, self.snapshot, self.asked.product, self.asked.metric, self.asked.role, self.only)
+        asked = self.asked
+        return panel_of(self.desk, self.snapshot, asked.product, metric or asked.metric, asked.role, self.only)
 
 
 def panel_of(
@@ -169,6 +173,9 @@ FIGURES: Mapping[str, Callable[[View], Figure]] = {
     "spread": _spread,
     "density": _density,
     "worst": _worst,
+    "changed": decaying.changed,
+    "course": decaying.course,
+    "worsened": decaying.worsened,
     "timeline": attic.timeline,
     "durations": attic.durations,
     "alerts": attic.alerts,
