@@ -32,6 +32,7 @@ _STATUS = {
     "source-unreadable": 422,
     "already-exists": 409,
     "commit-conflict": 409,
+    "job-running": 409,
     "store-busy": 503,
     "read-only": 403,
     "no-space": 507,
