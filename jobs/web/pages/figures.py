@@ -103,7 +103,7 @@ def panel_of(
 ) -> Panel:
     """Assets day by day, made once for a snapshot."""
     name = product_of(desk, product)
-    return desk.once(
+    return desk.recently(
         snapshot,
         ("panel", name, metric, role, only),
         lambda: questions.panel(
@@ -182,7 +182,9 @@ def figure(
     fresh(request, response, desk, who)
     snapshot = desk.snapshot()
     only = desk.among(snapshot, who, None if asked.asset is None else [asked.asset])
-    made = desk.once(snapshot, ("figure", name, asked, only), lambda: _drawn(draw(View(desk, snapshot, asked, only))))
+    made = desk.recently(
+        snapshot, ("figure", name, asked, only), lambda: _drawn(draw(View(desk, snapshot, asked, only)))
+    )
     if form == "json":
         return Response(made.json, media_type="application/json", headers=dict(response.headers))
     if form == "csv":
