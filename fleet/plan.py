@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import cast
 
 import pandas as pd
 
@@ -53,7 +54,7 @@ class Recipe:
     @property
     def many(self) -> Many | None:
         """The forecaster, where it takes many assets at once."""
-        return self.forecaster if scope_of(self.forecaster) != "asset" and isinstance(self.forecaster, Many) else None
+        return cast(Many, self.forecaster) if scope_of(self.forecaster) != "asset" else None
 
     @property
     def together(self) -> bool:
