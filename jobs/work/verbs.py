@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from fleet.turn import Turn
 from jobs.errors import JobFailed
 from jobs.work import Done, Work
+from store.errors import StoreBusy
 
 if TYPE_CHECKING:
     from fleet.outcome import Report
+
+
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Between two tries at upkeep."""
 
 
 def ingest(work: Work) -> Done:
@@ -41,9 +47,16 @@ def score(work: Work) -> Done:
 
 
 def upkeep(work: Work) -> Done:
-    """Flush, merge and collect in the store."""
-    work.fleet.store.upkeep()
-    return Done(status="ok")
+    """Flush, merge and collect in the store; while a writer tidies up after its own commit, it waits for its turn."""
+    for pause_s in (*PAUSES_S, None):
+        try:
+            work.fleet.store.upkeep()
+        except StoreBusy:
+            if pause_s is not None:
+                time.sleep(pause_s)
+        else:
+            return Done(status="ok")
+    return Done(status="ok", notes=("another process is at upkeep; nothing was left to this one",))
 
 
 def said(report: Report) -> Done:

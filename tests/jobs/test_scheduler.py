@@ -16,9 +16,10 @@ from fleet.config import FleetConfig, load
 from jobs.claiming import Claim, rewound
 from jobs.due import jobs_of, standing_of
 from jobs.health import health
-from jobs.running import perform
+from jobs.running import claim_by_hand, perform
 from jobs.scheduler import Scheduler
 from store import FixedClock, Store
+from store.upkeep import lease
 
 START = datetime(2024, 6, 1, 0, 0, 30, tzinfo=UTC)
 CONFIG = """
@@ -290,3 +291,18 @@ def test_a_clock_that_was_far_ahead_is_told_and_there_is_a_way_back(world: Calla
     assert it.ran[2:4] == ["a 01 03:00 0", "a 01 04:00 0"]
     assert it.ran[-1] == "b 01 04:00 0"
     assert it.health() == {"a": "ok", "b": "ok"}
+
+
+def test_upkeep_that_meets_another_at_it_has_not_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.work.verbs.PAUSES_S", (0.0,))
+    (tmp_path / "fleet.toml").write_text(CONFIG + '[jobs.upkeep]\nevery = "1h"\n', encoding="utf-8")
+    with Fleet.open(tmp_path / "fleet.toml", clock=FixedClock(START)) as fleet:
+        job = jobs_of(fleet.config)["upkeep"]
+        with lease(fleet.store.path):
+            held = claim_by_hand(fleet, job, slot=START, anew=False)
+            assert held is not None
+            done = perform(fleet, job, held)
+        assert (done.status, len(done.notes)) == ("ok", 1)
+        held = claim_by_hand(fleet, job, slot=START, anew=True)
+        assert held is not None
+        assert perform(fleet, job, held).notes == ()

@@ -77,6 +77,7 @@ def _walked(asked: argparse.Namespace, folder: Path) -> int:
     tell("walk", walked, raised=walked["raised"])
     slots, effects, forecasts, scores = verdict.slots(), verdict.effects(), verdict.forecasts(), verdict.scores()
     tell("slots", slots, lost=slots["lost"], doubled=slots["doubled"], invented=slots["invented"])
+    # A retry commits the same rows under the same id, so a run that went well after a death left one row too.
     tell("effects", effects, off=effects["own_ok"] - effects["own_rows"])
     tell(
         "forecasts", forecasts, off=forecasts["expected"] - forecasts["published_once"],

@@ -53,10 +53,9 @@ class Verdict:
         return found
 
     def runs(self) -> dict[tuple[str, datetime], str]:
-        """What became of each slot's run."""
-        return {
-            (row["job"], row["slot"]): row["status"] for row in self.asked("select job, slot, status from job_runs")
-        }
+        """What became of each slot's run, of the jobs of the file."""
+        rows = self.asked("select job, slot, status from job_runs")
+        return {(row["job"], row["slot"]): row["status"] for row in rows if row["job"] in TIMINGS}
 
     def slots(self) -> dict[str, Any]:
         """Slots due, run and lost; those run that were never due."""

@@ -134,7 +134,7 @@ HERE = Path(__file__).parent
 
 def run(work):
     commit = work.fleet.store.begin(commit_id=work.commit_id(0))
-    row = {"run_id": work.name, "name": work.slot.isoformat(), "value": float(work.revision), "time": work.clock.now()}
+    row = {"run_id": work.name, "name": work.slot.isoformat(), "value": float(work.revision), "time": work.slot}
     commit.insert("metrics", [row])
     commit.commit()
     return Done(status="ok")
