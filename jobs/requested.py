@@ -22,7 +22,8 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
-from jobs.claiming import Job, alive, first_standing, jobs_of, run_of
+from jobs.claiming import alive, first_standing, run_of
+from jobs.due import Job, jobs_of
 from jobs.errors import JobRunning
 from jobs.running import claim_by_hand, last_due, perform
 from store.errors import CommitConflict, Overtaken, TsfleetError

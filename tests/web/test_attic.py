@@ -131,7 +131,7 @@ def test_a_run_lists_the_assets_that_did_not_come_through(attic: Client) -> None
 
 def test_a_job_that_nobody_looks_after_is_told_with_its_command(attic: Client) -> None:
     rows = {row[0]: row for row in cells(attic("/jobs").text, "How the jobs are")}
-    assert rows["nightly"][2] == "new"
+    assert rows["nightly"][2] == "late", "its file is years old, and it has never run"
     assert "tsfleet jobs run nightly" in rows["nightly"][7]
 
 

@@ -12,7 +12,7 @@ from pydantic import AwareDatetime
 
 from fleet import questions
 from fleet.questions.ran import TIMED, USUAL, Ran, ran_of
-from jobs.claiming import jobs_of
+from jobs.due import jobs_of, known_since
 from jobs.health import Health, health
 from jobs.web.api.listings import Cursor
 from jobs.web.desk import AtDesk, Desk, WholeReader
@@ -101,7 +101,7 @@ def states(desk: Desk, runs: tuple[Ran, ...] = ()) -> list[State]:
     for one in runs:
         last.setdefault(one.job, one)
     known = jobs_of(desk.fleet.config)
-    found = health(desk.fleet.store, known, desk.fleet.clock.now())
+    found = health(desk.fleet.store, known, desk.fleet.clock.now(), known=known_since(desk.fleet.config.file))
     return [State(health=one, last=last.get(one.job), command=command_of(one)) for one in found]
 
 
@@ -112,7 +112,14 @@ def command_of(one: Health) -> str:
     >>> command_of(late)
     "tsfleet jobs run 'my job'"
     """
-    verb = {"failed": "resume", "cancelled": "resume", "dead": "resume", "late": "run", "new": "run"}.get(one.state)
+    verb = {
+        "failed": "resume",
+        "cancelled": "resume",
+        "dead": "resume",
+        "late": "run",
+        "new": "run",
+        "ahead": "rewind",
+    }.get(one.state)
     return f"tsfleet jobs {verb} {shlex.quote(one.job)}" if verb else ""
 
 
