@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("boards", "coverage", "cycle", "faults", "flips", "forecast", "many", "store", "tracking", "train", "web")
+NAMES = (
+    *("boards", "coverage", "cycle", "faults", "flips", "forecast", "many", "schedulers", "store", "tracking", "train"),
+    "web",
+)
 
 
 def main(words: list[str]) -> None:
