@@ -107,11 +107,11 @@ def claim_by_hand(fleet: Fleet, job: Job, *, slot: datetime | None, anew: bool) 
             f"{job.name} is at work on {standing.slot:%Y-%m-%dT%H:%M:%SZ}, a job runs once at a time",
             hint=f"wait, or `tsfleet jobs cancel {job.name}`",
         )
-    start = _start_by_hand(fleet, job, standing, slot or _last_due(fleet, job, standing, now), anew=anew)
+    start = _start_by_hand(fleet, job, standing, slot or last_due(fleet, job, standing, now), anew=anew)
     return None if start is None else claim(fleet.store, job, standing, start)
 
 
-def _last_due(fleet: Fleet, job: Job, standing: Standing, now: datetime) -> datetime:
+def last_due(fleet: Fleet, job: Job, standing: Standing, now: datetime) -> datetime:
     """The slot that somebody means who names none: what is due, else what was done last."""
     if standing.status in ("running", "interrupted", "failed", "cancelled") and standing.slot is not None:
         newer = due_slots(fleet.store, job, standing, now)

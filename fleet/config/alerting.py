@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from pydantic import model_validator
 
-from fleet.config.models import Section
+from fleet.config.sections import Section
 from fleet.config.values import Count, PositiveDuration, Real, Text, Texts, wrong
 from fleet.errors import MetricUnknown
 

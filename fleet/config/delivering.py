@@ -8,7 +8,7 @@ from typing import Literal, Self
 
 from pydantic import model_validator
 
-from fleet.config.models import Section
+from fleet.config.sections import Section
 from fleet.config.values import (
     ENERGY,
     POWER,

@@ -7,25 +7,20 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from fleet.config.alerting import AlertSection, ChannelSection
+from fleet.config.candidates import BacktestSection, PromotionSection, RecipeConfig, TrainSection
 from fleet.config.delivering import DeliverySection
-from fleet.config.messages import meant
-from fleet.config.models import (
+from fleet.config.inputs import (
     AssetsSection,
-    BacktestSection,
     CovariateSection,
     DataSection,
-    FleetSection,
     ForecastSection,
-    JobSection,
     MaskPolicySection,
     MaskSection,
-    ProductSection,
-    PromotionSection,
-    RecipeConfig,
-    RetentionSection,
-    TrainSection,
 )
+from fleet.config.messages import meant
+from fleet.config.products import FleetSection, ProductSection, RetentionSection
 from fleet.config.resolving import AssetConfig, Override, Resolver, Setting
+from fleet.config.scheduling import JobSection
 from fleet.config.steps import default_seasons
 from fleet.errors import ConfigInvalid
 

@@ -11,26 +11,21 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from fleet.config.alerting import AlertSection, ChannelSection
+from fleet.config.candidates import BacktestSection, PromotionSection, RecipeConfig, TrainSection
 from fleet.config.delivering import DeliverySection
 from fleet.config.document import STANDARD, FleetConfig, standard_recipes
-from fleet.config.messages import invalid, meant, place, syntax_error, toml_text
-from fleet.config.models import (
+from fleet.config.inputs import (
     AssetsSection,
-    BacktestSection,
     CovariateSection,
     DataSection,
-    FleetSection,
     ForecastSection,
-    JobSection,
     MaskPolicySection,
     MaskSection,
-    ProductSection,
-    PromotionSection,
-    RecipeConfig,
-    RetentionSection,
-    TrainSection,
 )
+from fleet.config.messages import invalid, meant, place, syntax_error, toml_text
+from fleet.config.products import FleetSection, ProductSection, RetentionSection
 from fleet.config.resolving import OVERRIDABLE, Override, Resolver
+from fleet.config.scheduling import JobSection
 from fleet.errors import AdapterMissing, ConfigInvalid, MetricUnknown, ModelBroken
 
 FILE_NAME = "fleet.toml"

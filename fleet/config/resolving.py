@@ -17,14 +17,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from fleet.calendar import is_calendar_step, step_of, step_seconds
-from fleet.config.models import (
-    PRODUCT_SAYS,
-    BacktestSection,
-    FleetSection,
-    ProductSection,
-    PromotionSection,
-    TrainSection,
-)
+from fleet.config.candidates import BacktestSection, PromotionSection, TrainSection
+from fleet.config.products import PRODUCT_SAYS, FleetSection, ProductSection
 from fleet.config.steps import default_seasons, default_stride, holds_step, is_multiple, mixed_window, steps_in
 from fleet.config.values import WEEKDAYS
 from fleet.errors import ConfigInvalid

@@ -5,7 +5,8 @@ Nothing here asks the store: `fleet.questions` does. Every text that a user can 
 
 from fleet.figures.course import Course, changed, course
 from fleet.figures.fan import Scene, extremes, fan
-from fleet.figures.look import embedded, literal, number, page, page_of
+from fleet.figures.jobs import durations, standing, timeline
+from fleet.figures.look import embedded, literal, nothing, number, page, page_of
 from fleet.figures.panels import density, heat, spread
 from fleet.figures.profiles import calibration, errors
 from fleet.figures.ranking import Entry, along, distribution, ranking
@@ -21,16 +22,20 @@ __all__ = [
     "course",
     "density",
     "distribution",
+    "durations",
     "embedded",
     "errors",
     "extremes",
     "fan",
     "heat",
     "literal",
+    "nothing",
     "number",
     "page",
     "page_of",
     "ranking",
     "spread",
+    "standing",
     "tabled",
+    "timeline",
 ]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from fleet.config.models import Stamps
+from fleet.config.inputs import Stamps
 from fleet.errors import SeriesInvalid
 from fleet.ingest.faults import SAID, Fault, FaultArray
 from fleet.ingest.readings import ABSENT, Batch, FloatArray

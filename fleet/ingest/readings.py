@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleet.config.models import Stamps
+from fleet.config.inputs import Stamps
 from fleet.errors import SeriesInvalid
 from fleet.ingest.stamps import BoolArray
 from fleet.sources import Source, identifier, literal, streamed

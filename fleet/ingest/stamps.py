@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fleet import calendar
-from fleet.config.models import Ambiguous
+from fleet.config.inputs import Ambiguous
 from fleet.zones import DAY, IntArray, Zone, zone_of
 
 BoolArray = npt.NDArray[np.bool_]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fleet.config.models import Stamps
+from fleet.config.inputs import Stamps
 from fleet.ingest.readings import FloatArray
 from fleet.ingest.stamps import BoolArray
 from fleet.zones import IntArray

@@ -16,6 +16,7 @@ from fleet.questions.curves import (
 from fleet.questions.glance import Glance, Job, Ranked, Scored, Worst, glance, ranked, scored
 from fleet.questions.panel import Panel, panel
 from fleet.questions.profiles import Profile, Reliability, profiles, reliability
+from fleet.questions.ran import Ran, Work, became, causes, ran
 
 __all__ = [
     "Curve",
@@ -24,11 +25,15 @@ __all__ = [
     "Known",
     "Panel",
     "Profile",
+    "Ran",
     "Ranked",
     "Reliability",
     "Scored",
+    "Work",
     "Worst",
     "backtested",
+    "became",
+    "causes",
     "forecast_of",
     "glance",
     "known_between",
@@ -36,6 +41,7 @@ __all__ = [
     "newest_issue",
     "panel",
     "profiles",
+    "ran",
     "ranked",
     "reliability",
     "scored",

@@ -19,7 +19,7 @@ from jobs.web.api import sql as questions
 from jobs.web.desk import Desk
 from jobs.web.fresh import Unchanged, headers_of
 from jobs.web.guard import Guard
-from jobs.web.pages import about, asset, assets, door, figures, fleet, leaderboard, runs, sql
+from jobs.web.pages import about, alerts, asset, assets, degradation, door, figures, fleet, jobs, leaderboard, runs, sql
 from jobs.web.render import page
 from jobs.web.settings import Settings
 from store.errors import TsfleetError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jobs.web.running import Runner
 
 LOG = logging.getLogger("tsfleet.web")
-PAGES = (door, fleet, assets, asset, leaderboard, runs, figures, sql, about)
+PAGES = (door, fleet, assets, asset, leaderboard, degradation, runs, jobs, alerts, figures, sql, about)
 ROUTERS = tuple(one.router for one in (*PAGES, listings, state, acts, questions))
 
 
@@ -49,6 +49,7 @@ def make_app(looked_at: Fleet, settings: Settings | None = None, runner: Runner 
         # A question that runs into its time goes on in its thread: there are no more threads than may work at once.
         anyio.to_thread.current_default_thread_limiter().total_tokens = set_up.at_once
         yield
+        desk.followed.close()
 
     app = FastAPI(
         title="tsfleet",

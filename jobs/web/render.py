@@ -22,7 +22,10 @@ PAGES = (
     ("/", "Fleet"),
     ("/assets", "Assets"),
     ("/leaderboard", "Leaderboard"),
+    ("/degradation", "Degradation"),
     ("/runs", "Runs"),
+    ("/jobs", "Jobs"),
+    ("/alerts", "Alerts"),
     ("/sql", "SQL"),
     ("/about", "About"),
 )
@@ -38,7 +41,14 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"shown": marked, "asset": asset_url, "query": query, "moment": moment, "cut": plain}
+    made.filters |= {
+        "shown": marked,
+        "asset": asset_url,
+        "query": query,
+        "moment": moment,
+        "cut": plain,
+        "coded": coded,
+    }
     made.globals |= {"static": statics.url, "plotly_mark": statics.plotly_mark, "pages": PAGES}
     return made
 
@@ -50,6 +60,16 @@ def marked(value: object) -> Markup:
     (Markup('&lt;b&gt;'), Markup('–'))
     """
     return Markup(shown(value))  # noqa: S704  escaped there
+
+
+def coded(text: str) -> Markup:
+    """A sentence whose parts between backticks are commands.
+
+    >>> coded("`tsfleet ui` looks <in>")
+    Markup('<code>tsfleet ui</code> looks &lt;in&gt;')
+    """
+    parts = text.split("`")
+    return Markup("").join(Markup("<code>{}</code>").format(p) if k % 2 else p for k, p in enumerate(parts))
 
 
 def drawn(picture: Html) -> Markup:
@@ -97,7 +117,13 @@ def page(
     text = (
         environment()
         .get_template(name)
-        .render(request=request, path=request.url.path, principal=request.state.principal, **values)
+        .render(
+            request=request,
+            path=request.url.path,
+            principal=request.state.principal,
+            large=request.app.state.desk.is_large,
+            **values,
+        )
     )
     # What a name holds that is no character becomes a mark in place of it.
     return HTMLResponse(text.encode("utf-8", "replace"), status, dict(headers or {}))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from jobs.errors import UsageInvalid
+from jobs.requested import Requests
 from jobs.web.app import make_app
 from jobs.web.tokens import Tokens, web_folder
 
@@ -31,7 +32,7 @@ def serve(fleet: Fleet, settings: Settings, *, on_ready: Callable[[str], None] =
     try:
         server = uvicorn.Server(
             uvicorn.Config(
-                make_app(fleet, settings),
+                make_app(fleet, settings, Requests(fleet, web_folder(fleet.store.path))),
                 log_level="warning",
                 access_log=False,
                 server_header=False,

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from fleet.config.models import Section
+from fleet.config.sections import Section
 from fleet.config.values import Count, Real, Text
 from fleet.errors import NothingSelected
 from fleet.review import Review

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-NAMES = ("boards", "coverage", "cycle", "faults", "flips", "forecast", "many", "store", "tracking", "train")
+NAMES = ("boards", "coverage", "cycle", "faults", "flips", "forecast", "many", "store", "tracking", "train", "web")
 
 
 def main(words: list[str]) -> None:

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from fleet.config import parse
-from fleet.config.models import RecipeConfig
+from fleet.config.candidates import RecipeConfig
 from fleet.errors import AdapterMissing, ConfigInvalid, ModelBroken
 from fleet.forecaster import Adapter
 from fleet.own import Own, kept, restored

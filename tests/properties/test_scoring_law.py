@@ -102,8 +102,11 @@ class World:
         )
         transaction.commit()
         self._arrived += 1
-        for one in rows:
-            self.readings[one.asset, one.step].append((one.known, self._arrived, one.y))
+        for one in sorted(rows, key=lambda row: row.known):
+            held = self.readings[one.asset, one.step]
+            before = max((told for told in held if told[:2] < (one.known, self._arrived)), default=None)
+            if before is None or not same(before[2], one.y):  # what repeats the value before it is no revision
+                held.append((one.known, self._arrived, one.y))
 
     def issue(self, rows: Sequence[Issued]) -> None:
         made = {}
@@ -151,6 +154,10 @@ class World:
 
 
 TRUTHS: tuple[Truth, ...] = ("latest", "first")
+
+
+def same(a: float, b: float) -> bool:
+    return a == b or (math.isnan(a) and math.isnan(b))
 
 
 def forecast(asset: str, role: str, issue: int, step: int, mean: float) -> dict[str, Any]:
@@ -239,6 +246,18 @@ def test_a_reading_that_comes_late_but_was_known_first_is_the_first() -> None:
         made.score(Scored(10, None))
         sums = made.store.sql("select truth, sum_abs_e from scores where n > 0 order by truth").rows()
         assert sums == [{"truth": "first", "sum_abs_e": 3.0}, {"truth": "latest", "sum_abs_e": 4.0}]
+        check(made)
+
+
+def test_a_reading_that_repeats_the_one_before_it_is_no_revision() -> None:
+    with world() as made:
+        made.issue([Issued("b", 0, "champion", (1.0, 2.0, 3.0))])
+        made.read([Read("b", 0, 7, 4.0), Read("b", 0, 30, 4.0)])
+        made.score(Scored(10, None))
+        made.read([Read("b", 0, 7, 6.0)])  # the only vintage there is, said again
+        made.score(Scored(10, None))
+        sums = made.store.sql("select truth, sum_abs_e from scores where n > 0 order by truth").rows()
+        assert sums == [{"truth": "first", "sum_abs_e": 3.0}, {"truth": "latest", "sum_abs_e": 5.0}]
         check(made)
 
 

@@ -17,6 +17,7 @@ import uvicorn
 
 from fleet import Fleet
 from jobs.web import Settings, make_app
+from jobs.web.running import Runner
 from jobs.web.serving import listening
 from jobs.web.tokens import Tokens, web_folder
 from store.clock import system_clock
@@ -90,11 +91,11 @@ class Client:
 
 
 @contextmanager
-def served(fleet: Fleet, settings: Settings | None = None) -> Iterator[Client]:
+def served(fleet: Fleet, settings: Settings | None = None, runner: Runner | None = None) -> Iterator[Client]:
     """A server over a fleet while the block runs."""
     settings = settings or Settings(port=0)
     taken = listening(settings)
-    server = uvicorn.Server(uvicorn.Config(make_app(fleet, settings), log_level="error", proxy_headers=False))
+    server = uvicorn.Server(uvicorn.Config(make_app(fleet, settings, runner), log_level="error", proxy_headers=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [taken]})
     thread.start()
     try:

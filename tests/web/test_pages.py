@@ -22,7 +22,8 @@ from tests.jobs.conftest import make_fleet
 from tests.web.conftest import NASTY, Client, served
 
 EVERY = (*(address for address, _ in PAGES), "/asset?id=north-1", "/leaderboard?by=asset", "/login")
-FIGURES = ("leaderboard", "distribution", "errors", "calibration", "extremes", "fan", "spread", "density", "worst")
+FIGURES = ("leaderboard", "distribution", "errors", "calibration", "extremes", "fan", "spread", "density", "worst",
+           "changed", "course", "worsened", "timeline", "durations", "alerts")  # fmt: skip
 
 
 @pytest.mark.parametrize("path", EVERY)
@@ -58,8 +59,12 @@ def test_behind_every_figure_is_a_table(ask: Client, name: str) -> None:
     query = "?asset=north-1" if name == "fan" else ""
     made = json.loads(ask(f"/figures/{name}.json{query}").body)
     assert made["layout"]["title"]["text"]
-    if not made["data"]:  # no recipe of this fleet has quantiles, and the figure says so
-        assert (name, made["layout"]["annotations"][0]["text"][:11]) == ("calibration", "no forecast")
+    if not made["data"]:  # this fleet has no quantiles, no alert, three days of scores, and the figures say so
+        said = made["layout"]["annotations"][0]["text"]
+        assert said.startswith({
+            "calibration": "no forecast", "alerts": "no alert was open", "changed": "no asset has scores in both",
+            "worsened": "no asset is worse",
+        }[name])  # fmt: skip
         return
     assert "<table>" in ask(f"/figures/{name}.html{query}").text
     lines = ask(f"/figures/{name}.csv{query}").text.splitlines()
@@ -95,7 +100,10 @@ def test_a_token_for_some_assets_sees_no_page_of_another(ask: Client) -> None:
     token = ask.token("read", assets=("north-*",))
     assert ask("/asset?id=south-1", token=token).status == 404
     assert ask("/figures/fan.json?asset=south-1", token=token).status == 404
-    for path in ("/assets", "/runs", "/leaderboard?by=asset", "/figures/extremes.html", "/figures/distribution.html"):
+    for path in (
+        "/assets", "/runs", "/leaderboard?by=asset", "/degradation?verdict=all",
+        "/figures/extremes.html", "/figures/distribution.html",
+    ):  # fmt: skip
         found = ask(path, token=token)
         assert found.status == 200
         assert "south" not in found.text, path

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated
 
 import pyarrow as pa
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from jobs.web.api.shapes import plain
 from jobs.web.desk import AtDesk, Desk, Operator
@@ -104,15 +107,32 @@ def read(body: bytes, media: str) -> pa.Table:
     raise Refused(415, f"readings come as {', '.join(MEDIA)}", hint="say which with Content-Type")
 
 
-@router.post("/jobs/{job}/runs", status_code=202, responses=plain({"id": "01m8", "status": "asked"}, status=202))
+class Wanted(BaseModel):
+    """Which run of a job is asked for; without a body the one that is due."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"slot": "2024-06-10T05:05:00Z"}})
+
+    slot: AwareDatetime | None = Field(None, description="the logical time; the last one that is due by default")
+    again: bool = Field(False, description="do it anew although it is done")
+
+
+SHOWN = {"id": "9f2c51", "job": "nightly", "slot": "2024-06-10T02:00:00Z", "revision": 0, "status": "asked"}
+
+
+@router.post("/jobs/{job}/runs", status_code=202, responses=plain(dict(SHOWN), status=202))
 def run(
     request: Request,
     desk: AtDesk,
     who: Operator,
     job: str,
     idempotency_key: Annotated[str, Header(min_length=1, max_length=200)],
+    wanted: Wanted | None = None,
 ) -> Response:
-    """Ask for a job to run now; the same Idempotency-Key again is the same request."""
+    """Run a job now, as `tsfleet jobs run` does, in a process of its own; the same Idempotency-Key is the same request.
+
+    The answer does not wait for the run: ask again with the same key, or look at `job-runs`, for how it ended. A slot
+    that is done is left alone unless ``again`` is said. A job that is at work is refused with 409.
+    """
     if who.assets is not None:
         raise Refused(403, "a job is about all assets, and the token is for some", kind="assets-missing")
     runner = desk.runner
@@ -120,7 +140,20 @@ def run(
         raise Refused(501, "this server takes no requests for jobs", kind="jobs-missing", hint="tsfleet jobs run NAME")
     if job not in runner.jobs():
         raise Refused(404, f"there is no job {job!r}", kind="job-unknown", hint=f"there are {', '.join(runner.jobs())}")
+    given = wanted or Wanted()
+    slot = None if given.slot is None else given.slot.astimezone(UTC)
     client = request.client.host if request.client else ""
-    desk.audit.tell("job", actor=who.name, token=who.id, address=client, job=job, key=idempotency_key)
-    told = runner.ask(job, key=idempotency_key, actor=who.name)
-    return Response(as_json(dict(told)), 202, media_type="application/json")
+    desk.audit.tell(
+        "job", actor=who.name, token=who.id, address=client, job=job, key=idempotency_key, slot=slot, again=given.again
+    )
+    # A key is its owner's: two who count 1, 2, 3 do not meet.
+    told = runner.ask(job, key=f"{who.id} {idempotency_key}", actor=who.name, slot=slot, anew=given.again)
+    return Response(as_json(plained(told)), 202, media_type="application/json")
+
+
+def plained(told: Mapping[str, object]) -> dict[str, object]:
+    """With instants as all of REST writes them."""
+    return {
+        name: f"{value.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}" if isinstance(value, datetime) else value
+        for name, value in told.items()
+    }

@@ -72,7 +72,7 @@ def assets(
     snapshot, name = desk.snapshot(), product_of(desk, product)
     seen = desk.visible(snapshot, who)
     tables = {
-        "errors": desk.once(snapshot, ("errors", name), lambda: _errors(desk, snapshot, name)),
+        "errors": desk.recently(snapshot, ("errors", name), lambda: _errors(desk, snapshot, name)),
         "seen": pa.table({"asset_id": pa.array(seen or (), pa.string())}),
     }
     given = {"q": q or "", "kind": kind or "", "region": region or "", "state": state or "", "recipe": recipe or ""}
@@ -87,7 +87,7 @@ def assets(
         return ask(COUNTED)[0], ask(listed, skipped=skipped), {facet: ask(_facet(facet)) for facet in FACETS}
 
     key = ("assets", *values.values(), sort, page_number, seen)
-    counted, rows, facets = desk.once(snapshot, key, find)
+    counted, rows, facets = desk.recently(snapshot, key, find)
     asked = {**given, "product": product, "sort": sort, "page": page_number}
     return page(
         request, "assets.html", response.headers, rows=rows, total=counted["n"], all=counted["everything"],

@@ -16,9 +16,11 @@ from fleet.leaderboard import Average, Leaderboard
 from fleet.plots import Plots
 from fleet.questions import Panel
 from fleet.questions.panel import WINDOW
-from jobs.web.desk import AtDesk, Desk, Reader
+from jobs.web.desk import AtDesk, Desk, Needs, Reader
 from jobs.web.formats import answered, table_of
 from jobs.web.fresh import fresh
+from jobs.web.pages import attic, decaying
+from jobs.web.pages.decaying import Windows, windows
 from jobs.web.problems import Refused
 from jobs.web.render import page
 from jobs.web.tokens import Principal
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 router = APIRouter(include_in_schema=False)
 Word = Annotated[str | None, Query(max_length=600)]
+#: How far a page of what ran looks back.
+Days = Annotated[int, Query(ge=1, le=3_660)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +49,13 @@ class Looked:
     recipe: str | None
     issue: datetime | None
     history: str | None
+    job: str | None
+    days: int
+    windows: Windows
 
 
 def _looked(
+    two: Annotated[Windows, Depends(windows)],
     asset: Word = None,
     product: Word = None,
     metric: Word = None,
@@ -57,8 +65,10 @@ def _looked(
     recipe: Word = None,
     issue: AwareDatetime | None = None,
     history: Word = None,
+    job: Word = None,
+    days: Days = 7,
 ) -> Looked:
-    return Looked(asset, product, metric, role, average, by, recipe, issue, history)
+    return Looked(asset, product, metric, role, average, by, recipe, issue, history, job or None, days, two)
 
 
 Only = tuple[str, ...] | None
@@ -93,9 +103,10 @@ class View:
             only=self.only,
         )  # fmt: skip
 
-    def panel(self) -> Panel:
+    def panel(self, metric: str | None = None) -> Panel:
         """These assets day by day; made once for all that is drawn of it."""
-        return panel_of(self.desk, self.snapshot, self.asked.product, self.asked.metric, self.asked.role, self.only)
+        asked = self.asked
+        return panel_of(self.desk, self.snapshot, asked.product, metric or asked.metric, asked.role, self.only)
 
 
 def panel_of(
@@ -103,7 +114,7 @@ def panel_of(
 ) -> Panel:
     """Assets day by day, made once for a snapshot."""
     name = product_of(desk, product)
-    return desk.once(
+    return desk.recently(
         snapshot,
         ("panel", name, metric, role, only),
         lambda: questions.panel(
@@ -162,7 +173,15 @@ FIGURES: Mapping[str, Callable[[View], Figure]] = {
     "spread": _spread,
     "density": _density,
     "worst": _worst,
+    "changed": decaying.changed,
+    "course": decaying.course,
+    "worsened": decaying.worsened,
+    "timeline": attic.timeline,
+    "durations": attic.durations,
+    "alerts": attic.alerts,
 }
+#: About all assets at once: nothing of these for who may see some. They tell of today, too.
+WHOLE = frozenset({"timeline", "durations", "alerts"})
 
 
 @router.get("/figures/{name}.{form}")
@@ -179,10 +198,13 @@ def figure(
     draw = FIGURES.get(name)
     if draw is None:
         raise Refused(404, f"there is no figure {name!r}", hint=f"there are {', '.join(FIGURES)}")
-    fresh(request, response, desk, who)
+    if name in WHOLE:
+        Needs("read", whole=True)(request)
+    fresh(request, response, desk, who, timed=name in WHOLE)
     snapshot = desk.snapshot()
     only = desk.among(snapshot, who, None if asked.asset is None else [asked.asset])
-    made = desk.once(snapshot, ("figure", name, asked, only), lambda: _drawn(draw(View(desk, snapshot, asked, only))))
+    key = ("figure", name, asked, only, desk.fleet.clock.now().date() if name in WHOLE else None)
+    made = desk.recently(snapshot, key, lambda: _drawn(draw(View(desk, snapshot, asked, only))))
     if form == "json":
         return Response(made.json, media_type="application/json", headers=dict(response.headers))
     if form == "csv":

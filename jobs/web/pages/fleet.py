@@ -16,7 +16,9 @@ from fleet.metrics import loss, parse
 from fleet.questions import Panel
 from jobs.web.desk import AtDesk, WholeReader
 from jobs.web.fresh import fresh
+from jobs.web.pages.alerts import alarms
 from jobs.web.pages.figures import Word, panel_of, product_of
+from jobs.web.pages.jobs import states
 from jobs.web.render import drawn, page
 
 router = APIRouter(include_in_schema=False)
@@ -48,8 +50,8 @@ def fleet(
     snapshot = desk.snapshot()
     config, folder = desk.fleet.config, desk.fleet.store.path
     product_of(desk, product)
-    state = desk.once(snapshot, "status", desk.fleet.status)
-    seen = desk.once(
+    state = desk.recently(snapshot, "status", desk.fleet.status)
+    seen = desk.recently(
         snapshot,
         ("glance", product, metric),
         lambda: questions.glance(
@@ -61,10 +63,12 @@ def fleet(
     )
     worst = [Row(w.asset_id, w.recipe, w.value, w.points, drawn(spark(w, seen.metric))) for w in seen.worst]
     panel = panel_of(desk, snapshot, product, metric, role, None)
-    failing = sum(job.status in ("failed", "killed") for job in seen.jobs)
+    failing = [one for one in states(desk) if not one.health.well]
+    weighing = alarms(desk, snapshot)
     return page(
         request, "fleet.html", response.headers, state=state, snapshot=snapshot.id, worst=worst, metric=seen.metric,
-        role=seen.role, failing=failing, tiles=tiles(panel), asked={"product": product, "metric": metric, "role": role},
+        role=seen.role, failing=failing, weighing=weighing,
+        tiles=tiles(panel), asked={"product": product, "metric": metric, "role": role},
         shown=panel.role, products=config.product_names, metrics=desk.fleet.default_metrics(product),
     )  # fmt: skip
 
