@@ -15,7 +15,7 @@ from store.catalog import Segment
 from store.errors import Damaged
 from store.files import segment_file
 from store.planning import among
-from store.schema import Table, arrow_type
+from store.schema import Kind, Table, arrow_type
 from store.selecting import FEW, Selection
 
 if TYPE_CHECKING:
@@ -38,11 +38,15 @@ def straight(selection: Selection, question: Question) -> pa.Table | None:
     Raises:
         Damaged: a segment is missing or does not read.
     """
-    table, picked = selection.view.table, _picked(selection)
-    if picked is None:
-        return None
     import pyarrow as pa
 
+    table = selection.view.table
+    if selection.plan.empty(selection.view):
+        kinds = {name: _kind(table, name) for name in selection.columns}
+        return pa.schema([(name, arrow_type(kind)) for name, kind in kinds.items()]).empty_table()
+    picked = _picked(selection)
+    if picked is None:
+        return None
     names = [*dict.fromkeys([*_sort(selection), *selection.columns])]
     parts = [_read(selection, table, one, names) for one in picked]
     if table.name in selection.plan.hot:
@@ -106,7 +110,7 @@ def _hot(selection: Selection, question: Question, names: list[str]) -> pa.Table
     return rows
 
 
-def _kind(table: Table, name: str) -> str:
+def _kind(table: Table, name: str) -> Kind:
     column = table.column(name)
     return column.kind if column is not None else "bigint"  # _v
 
