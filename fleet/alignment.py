@@ -30,9 +30,16 @@ def steps_after(last: pd.Timestamp, task: Task) -> IntArray:
     >>> steps_after(pd.Timestamp("2024-01-01 21:00", tz="UTC"), Task(target=hours, freq="1h"))
     array([3, 4, 5])
     """
-    if last >= task.target[0]:
-        raise SeriesInvalid(f"the history reaches {last}, the target begins at {task.target[0]}")
-    return calendar.positions(task.target, last, task.freq, task.tz)
+    return steps_ahead(calendar.instant(last), task)
+
+
+def steps_ahead(last: int, task: Task) -> IntArray:
+    """`steps_after` an instant that is given in UTC microseconds."""
+    target = calendar.micros(task.target)
+    if last >= target[0]:
+        at = calendar.from_micros(np.array([last]))[0]
+        raise SeriesInvalid(f"the history reaches {at}, the target begins at {task.target[0]}")
+    return calendar.positions_micros(target, np.array([last], dtype=np.int64), task.freq, task.tz)
 
 
 def follows_local_days(season: int, task: Task) -> bool:

@@ -104,9 +104,15 @@ def sealed(header: Header, payload: bytes, sign: Sign | None = None) -> bytes:
     """
     if sign is not None:
         header = replace(header, mac=sign(_covered(header, payload)))
-    told = {name: value for name, value in asdict(header).items() if value}
-    head = json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
+    head = _told(header)
     return b"".join((MAGIC, _SIZE.pack(len(head)), head, payload))
+
+
+@lru_cache(maxsize=256)
+def _told(header: Header) -> bytes:
+    """A header as text; what is not signed has the same one for all models of a recipe."""
+    told = {name: value for name, value in asdict(header).items() if value}
+    return json.dumps(told, sort_keys=True, separators=(",", ":")).encode()
 
 
 def signed(blob: bytes, sign: Sign) -> bytes:

@@ -373,6 +373,28 @@ def lagged_micros(values: FloatArray, times: IntArray, at: IntArray, n: int, fre
     return _taken(values, place, (into == 0) & (place >= 0) & (place < len(values)))
 
 
+@lru_cache(maxsize=16)
+def pairs(first: int, count: int, n: int, freq: str, tz: str) -> tuple[IntArray | slice, IntArray | slice]:
+    """On a full grid the places of the steps that have one ``n`` steps before them, and the places of those.
+
+    Kept for a while, since most histories of a fleet lie on the same grid.
+
+    Args:
+        first: first step of the grid, UTC microseconds.
+        count: how many it has.
+
+    >>> pairs(0, 3, 1, "1h", "UTC")
+    (slice(1, None, None), slice(None, 2, None))
+    """
+    times = _walk(first, np.arange(count, dtype=np.int64), step_of(freq), tz)
+    source = lagged_micros(np.arange(count, dtype=np.float64), times, times, n, freq, tz)
+    later = np.flatnonzero(~np.isnan(source))
+    earlier = source[later].astype(np.int64)
+    if len(later) == max(0, count - n) and bool((later - earlier == n).all()):
+        return slice(n, None), slice(None, max(0, count - n))
+    return later, earlier
+
+
 def _picked(values: FloatArray, have: IntArray, wanted: IntArray) -> FloatArray:
     place: IntArray = np.searchsorted(have, wanted)
     inside = place < len(have)

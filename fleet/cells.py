@@ -283,8 +283,20 @@ def seasonal_scale(y: FloatArray, times: pd.DatetimeIndex, season: int, freq: st
     >>> seasonal_scale(np.array([1.0, 2.0, 4.0, 8.0]), hours, 2, "1h", "UTC")
     (4.5, 22.5)
     """
-    steps = y - calendar.lagged(y, times, times, season, freq, tz)
-    steps = steps[~np.isnan(steps)]
+    return seasonal_scale_micros(y, calendar.micros(times), season, freq, tz)
+
+
+def seasonal_scale_micros(y: FloatArray, times: IntArray, season: int, freq: str, tz: str) -> tuple[float, float]:
+    """`seasonal_scale` on instants given as microseconds."""
+    if not len(times):
+        return float("nan"), float("nan")
+    if calendar.positions_micros(times[-1:], times[:1], freq, tz)[0] == len(times) - 1:
+        later, earlier = calendar.pairs(int(times[0]), len(times), season, freq, tz)
+        steps = y[later] - y[earlier]
+    else:  # rows are absent
+        steps = y - calendar.lagged_micros(y, times, times, season, freq, tz)
+    if np.isnan(steps).any():
+        steps = steps[~np.isnan(steps)]
     if not len(steps):
         return float("nan"), float("nan")
     return float(np.abs(steps).mean()), float((steps * steps).mean())

@@ -27,7 +27,7 @@ from fleet.judging import Finished
 from fleet.keys import Keyring
 from fleet.outcome import Failed, Show
 from fleet.plan import Context, Group, Item, Recipe
-from fleet.population import Loaded, Member, Population, batches, load
+from fleet.population import LIGHT_ROWS, Loaded, Member, Population, batches, load
 from fleet.recipes import recipe_of
 from fleet.scratch import scratch_folder
 from fleet.sources import importable
@@ -121,7 +121,8 @@ class Driver:
         def made_of(batch: tuple[Member, ...]) -> Batch[Item]:
             return batch, lambda loaded: map(plan(loaded), batch)
 
-        lots = map(made_of, batches(people.members))
+        light = all(recipe.light for recipe in recipes.values())
+        lots = map(made_of, batches(people.members, LIGHT_ROWS if light else None))
         yield from self._run(work, snapshot, people, lots, recipes, lost, Made(recipes), since, cut)
 
     def run_groups(

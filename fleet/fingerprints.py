@@ -21,7 +21,7 @@ from typing import Literal
 
 import numpy as np
 
-from fleet import calendar, intervals
+from fleet import intervals
 from fleet.frames import AssetRows, Covariate, History, Rows, newest
 from fleet.judging import issues_of
 from fleet.plan import Recipe, Settings
@@ -126,8 +126,7 @@ def _trained(rows: Rows, settings: Settings) -> Reach | None:
         return None
     issue = settings.fit_issue(end)
     target = settings.target(issue, history.anchor)
-    values, times = history.known_arrays(issue)
-    steps = calendar.micros(times)
+    values, steps = history.known_arrays(issue)
     cut = 0 if settings.window_us is None else int(np.searchsorted(steps, issue - settings.window_us))
     y = values[cut:]
     asked = [int(target.asi8[0]), int(target.asi8[-1]), len(target)]

@@ -198,7 +198,7 @@ class History:
             window_us: leave out what is older than this before the issue time.
         """
         if not self._in_order:
-            values, times = self.known_arrays(issue)
+            times, values, _ = self._on_grid(newest(self.rows.part(self.rows.available_at <= issue)))
             first = 0 if window_us is None else int(np.searchsorted(times.asi8, issue - window_us))
             return pd.Series(values[first:], index=times[first:], copy=False)
         stop = int(np.searchsorted(self._available, issue, side="right"))
@@ -206,13 +206,13 @@ class History:
         # A slice is a new index: a model that names it, or gives it a frequency, changes nothing for the next one.
         return pd.Series(self.values[first:stop], index=self.times[first:stop], copy=False)
 
-    def known_arrays(self, issue: int) -> tuple[FloatArray, pd.DatetimeIndex]:
-        """(values, instants) of `known_at`, without the window."""
+    def known_arrays(self, issue: int) -> tuple[FloatArray, IntArray]:
+        """(values, instants in UTC microseconds) of `known_at`, without the window."""
         if self._in_order:
             stop = int(np.searchsorted(self._available, issue, side="right"))
-            return self.values[:stop], self.times[:stop]
+            return self.values[:stop], self.times.asi8[:stop]
         times, values, _ = self._on_grid(newest(self.rows.part(self.rows.available_at <= issue)))
-        return values, times
+        return values, times.asi8
 
     @property
     def anchor(self) -> int | None:

@@ -180,6 +180,8 @@ def _issued(context: Context, item: Item, link: Link, told: _Told) -> Block | Fa
 def _lineage(context: Context, item: Item, link: Link, issued: Block, seconds: float) -> list[dict[str, Any]]:
     """A run of kind `forecast` that tells the vintages of the covariates; none where the model saw none."""
     recipe = context.recipes[link.recipe]
+    if not recipe.sees(item.asset.covariates):
+        return []
     issue = int(issued.issue_time[0])
     vintages = context.vintages(item.asset, recipe, issue, calendar.from_micros(issued.valid_time))
     if not vintages:

@@ -310,7 +310,7 @@ def scale_rows(asset_id: str, settings: Settings, history: History, before: int)
     values, times = history.known_arrays(before)
     found = []
     for season in settings.seasons:
-        scale_abs, scale_sq = cells.seasonal_scale(values, times, season, settings.freq, settings.tz)
+        scale_abs, scale_sq = cells.seasonal_scale_micros(values, times, season, settings.freq, settings.tz)
         found.append(
             {
                 "asset_id": asset_id,

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from store.reading import Snapshot
 
 BATCH_ROWS = 2_000_000
+LIGHT_ROWS = 500_000
+"""Of a batch that no other process waits for: what is smaller stays in the memory that the last one had."""
 
 SUMMARY = """
 select a.asset_id, coalesce(d.n, 0) as n, d.first_reading, d.last_reading, d.last_row, to_json(a)::varchar as register
@@ -256,12 +258,13 @@ class Loaded:
     covariates: Panel | None
 
 
-def batches(members: Sequence[Member]) -> Iterator[tuple[Member, ...]]:
-    """Members in order, cut so that a batch holds about `BATCH_ROWS` rows."""
+def batches(members: Sequence[Member], rows: int | None = None) -> Iterator[tuple[Member, ...]]:
+    """Members in order, cut so that a batch holds about so many rows, `BATCH_ROWS` by default."""
+    most = BATCH_ROWS if rows is None else rows
     batch: list[Member] = []
     size = 0
     for member in members:
-        if batch and size + member.rows > BATCH_ROWS:
+        if batch and size + member.rows > most:
             yield tuple(batch)
             batch, size = [], 0
         batch.append(member)

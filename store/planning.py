@@ -161,6 +161,11 @@ class Plan(NamedTuple):
             version = f"CAST(([{each}])[CAST(file_index AS BIGINT) + 1] AS BIGINT)"
         return f"SELECT {listed}, {version} AS _v FROM read_parquet([{files}])"
 
+    def empty(self, view: View) -> bool:
+        """Whether a view of stored rows has none: no file and no hot row."""
+        stored = view.shape != "latest" and view.table.name not in self.hot
+        return stored and not self.segments(view.table)
+
     def overlaid(self, table: Table) -> bool:
         """Whether any row of the table was ever replaced."""
         if table.replaced is None:

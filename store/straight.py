@@ -15,7 +15,7 @@ from store.catalog import Segment
 from store.errors import Damaged
 from store.files import segment_file
 from store.planning import among
-from store.schema import Table, arrow_type
+from store.schema import Kind, Table, arrow_type
 from store.selecting import FEW, Selection
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 #: Of more files DuckDB, which keeps their footers, reads faster.
 _FILES = 64
+_BLOCK = 1 << 16
 
 
 def straight(selection: Selection, question: Question) -> pa.Table | None:
@@ -37,11 +38,15 @@ def straight(selection: Selection, question: Question) -> pa.Table | None:
     Raises:
         Damaged: a segment is missing or does not read.
     """
-    table, picked = selection.view.table, _picked(selection)
-    if picked is None:
-        return None
     import pyarrow as pa
 
+    table = selection.view.table
+    if selection.plan.empty(selection.view):
+        kinds = {name: _kind(table, name) for name in selection.columns}
+        return pa.schema([(name, arrow_type(kind)) for name, kind in kinds.items()]).empty_table()
+    picked = _picked(selection)
+    if picked is None:
+        return None
     names = [*dict.fromkeys([*_sort(selection), *selection.columns])]
     parts = [_read(selection, table, one, names) for one in picked]
     if table.name in selection.plan.hot:
@@ -105,7 +110,7 @@ def _hot(selection: Selection, question: Question, names: list[str]) -> pa.Table
     return rows
 
 
-def _kind(table: Table, name: str) -> str:
+def _kind(table: Table, name: str) -> Kind:
     column = table.column(name)
     return column.kind if column is not None else "bigint"  # _v
 
@@ -166,13 +171,17 @@ def _in_order(table: Table, rows: pa.Table) -> pa.Table | None:
     """The rows in the table's order: as they are, or with the assets of overlapping segments brought together."""
     import numpy as np
 
-    keys = segments.order_of(table, rows)
-    if segments.ordered(keys):
+    if _ordered(table, rows):
         return rows
-    together = np.argsort(keys[0], kind="stable")  # of runs in order, which it merges
-    if not segments.ordered([key[together] for key in keys]):
-        return None
-    return rows.take(arrays.from_numpy(together))
+    together = arrays.from_numpy(np.argsort(segments.order_of(table, rows)[0], kind="stable"))  # of runs: merged
+    rows = rows.take(together)
+    return rows if _ordered(table, rows) else None
+
+
+def _ordered(table: Table, rows: pa.Table) -> bool:
+    """Whether rows are in order; block by block, since large new arrays cost the system more than the look."""
+    blocks = (rows.slice(start, _BLOCK + 1) for start in range(0, rows.num_rows, _BLOCK))
+    return all(segments.ordered(segments.order_of(table, block)) for block in blocks)
 
 
 def _plain(rows: pa.Table) -> pa.Table:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from fleet import calendar
-from fleet.alignment import clock_changes, follows_local_days, steps_after
+from fleet.alignment import clock_changes, follows_local_days, steps_ahead
 from fleet.errors import ConfigInvalid, NoData, TooShort
 from fleet.forecaster import readings
 from fleet.task import FloatArray, IntArray, Task
@@ -109,9 +109,10 @@ class SeasonalNaive(Rule):
     def predict(self, y: pd.Series[float], X: pd.DataFrame | None, task: Task) -> pd.DataFrame:
         season = self._season(task)
         values = readings(y)
-        ahead = steps_after(y.index[-1], task)
-        if follows_local_days(season, task) and clock_changes(y.index[_reach(values, season)], task):
-            mean = same_local_time(values, pd.DatetimeIndex(y.index), season, ahead, task)
+        times = y.index if isinstance(y.index, pd.DatetimeIndex) else pd.DatetimeIndex(y.index)
+        ahead = steps_ahead(int(calendar.micros(times)[-1]), task)
+        if follows_local_days(season, task) and clock_changes(times[_reach(values, season)], task):
+            mean = same_local_time(values, times, season, ahead, task)
         else:
             mean = last_known_by_phase(values, season)[(ahead - 1) % season]
         missing = int(np.isnan(mean).sum())

@@ -63,9 +63,11 @@ class Writer:
         self._weigh(table, row)
 
     def _delete(self, table: str, where: str, params: Sequence[Any]) -> None:
-        for row in self._connection.execute(f"SELECT * FROM {table} WHERE {where}", params):
+        found = self._connection.execute(f"SELECT * FROM {table} WHERE {where}", params).fetchall()
+        for row in found:
             self._weigh(table, row)
-        self._connection.execute(f"DELETE FROM {table} WHERE {where}", params)
+        if found:
+            self._connection.execute(f"DELETE FROM {table} WHERE {where}", params)
 
     def _update_marks(self, table: str, assignments: str, params: Sequence[Any] = ()) -> None:
         self._connection.execute(f"UPDATE tables SET {assignments} WHERE name = ?", (*params, table))

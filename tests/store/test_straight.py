@@ -99,11 +99,17 @@ def test_what_is_later_than_the_snapshot_or_was_replaced_is_left_to_duckdb(store
     assert store.snapshot().table("actuals", assets=MANY)["y"][0].as_py() == 5.0
 
 
+def test_a_table_without_a_row_has_its_columns_and_types(store: Store) -> None:
+    for name in ("masks", "actuals", "scores", "assets", "published"):
+        assert same(store, name).num_rows == 0
+        assert same(store, name, assets=["a"]).num_rows == 0
+
+
 def test_few_assets_and_tables_with_another_order_are_left_to_duckdb(store: Store) -> None:
     insert(store, "actuals", actuals(ASSETS, 0, 50))
     assert both(store, "actuals_all", assets=ASSETS[:FEW])[0] is None
+    insert(store, "runs", [{"run_id": "r", "asset_id": ASSETS[0], "started_at": START}])
     assert both(store, "runs")[0] is None
-    assert both(store, "published")[0] is None
 
 
 def test_quantiles_that_only_some_segments_have_are_null_in_the_others(store: Store) -> None:
