@@ -5,7 +5,6 @@ Fourteen assets of thirty days in Paris; the day that is held back is the one on
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import pandas as pd
 from fleet import Fleet
 from fleet.outcome import Report
 from store.clock import FixedClock
-from tests.walks.small import hourly
+from tests.walks.small import copy_of, hourly
 
 TZ = "Europe/Paris"
 BEGIN = pd.Timestamp("2024-03-01", tz=TZ)
@@ -143,8 +142,7 @@ class Done:
 
 def copied(done: Done, folder: Path) -> Fleet:
     """A fleet of one's own in the state after one cycle, at the hour when that ended."""
-    made = shutil.copytree(done.fleet.config.folder, folder)
-    return Fleet.open(made / "fleet.toml", clock=FixedClock(done.fleet.clock.now()))
+    return copy_of(done.fleet.config.folder, folder, done.fleet.clock.now())
 
 
 def errors(forecasts: pd.DataFrame, actuals: pd.DataFrame) -> pd.DataFrame:
