@@ -121,8 +121,9 @@ def _joined(found: Sequence[tuple[Any, ...]], which: int, kind: type) -> npt.NDA
 
 
 def _parts(wanted: pa.Table) -> Iterator[tuple[int, pa.Table]]:
-    """Whole assets at a time, with the place of the first row."""
+    """Whole assets at a time, with the place of the first row; of none an empty part, which still has the columns."""
     if not wanted.num_rows:
+        yield 0, wanted
         return
     size = np.cumsum(wanted["cells"].to_numpy()) // CELLS
     names = wanted["asset_id"].combine_chunks().dictionary_encode().indices.to_numpy()
@@ -137,8 +138,8 @@ def _cells(snapshot: Snapshot, asked: Asked, part: pa.Table, first: int, columns
     place = pa.array(np.arange(first, first + part.num_rows, dtype=np.int32))
     named = part.select(["asset_id", "recipe", "version_id"]).append_column("place", place)
     query = CELLS_OF.format(columns=SUMS if columns is None else "|".join(columns), window=WINDOW)
-    values = {**asked.values, "leads": list(LEADS), "first": part["asset_id"][0].as_py(),
-              "last": part["asset_id"][-1].as_py()}  # fmt: skip
+    first_id, last_id = (part["asset_id"][at].as_py() if part.num_rows else "" for at in (0, -1))
+    values = {**asked.values, "leads": list(LEADS), "first": first_id, "last": last_id}
     return snapshot.sql(query, values, {"wanted": named}).arrow()
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+
+from fleet import Fleet
+from tests.jobs.typed import Typed
 
 CONFIG = """
 [fleet]
@@ -63,6 +67,14 @@ def make_fleet(folder: Path) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The store of the small fleet with its readings; tests copy it."""
+    with Fleet.open(make_fleet(tmp_path_factory.mktemp("stored") / "small") / "fleet.toml") as fleet:
+        fleet.ingest()
+        return fleet.store.path
+
+
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a small fleet, and the one we are in."""
@@ -70,3 +82,10 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(made)
     monkeypatch.delenv("TSFLEET_CONFIG", raising=False)
     return made
+
+
+@pytest.fixture
+def fed(stored: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> Typed:
+    """A command line in the folder of a small fleet whose readings are stored."""
+    shutil.copytree(stored, folder / stored.name)
+    return Typed(capsys)

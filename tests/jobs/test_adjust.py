@@ -32,10 +32,9 @@ def test_a_word_is_added_listed_and_revoked(typed: Typed) -> None:
     assert typed.json("adjust", "ls") == []
 
 
-def test_a_word_that_means_nothing_is_a_usage_error_with_the_next_step(typed: Typed) -> None:
-    typed("ingest")
-    typed("adjust", "add", "add", "1", "--since", "2024-03-29", "--until", "2024-03-30T00:00Z", "--reason", "x",
+def test_a_word_that_means_nothing_is_a_usage_error_with_the_next_step(fed: Typed) -> None:
+    fed("adjust", "add", "add", "1", "--since", "2024-03-29", "--until", "2024-03-30T00:00Z", "--reason", "x",
           code=Exit.USAGE)  # fmt: skip
-    assert "2024-06-10T00:00Z" in typed.err
-    typed("adjust", "revoke", "nobody", code=Exit.USAGE)
-    assert "adjust ls" in typed.err
+    assert "2024-06-10T00:00Z" in fed.err
+    fed("adjust", "revoke", "nobody", code=Exit.USAGE)
+    assert "adjust ls" in fed.err

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -59,17 +61,36 @@ fallback = ["daily_naive"]
 """
 
 
-def made(folder: Path, deliveries: str, day: str = "2024-06-10", models: str = "") -> Fleet:
+class Made(Protocol):
+    """A fleet of one's own with its forecasts issued, and these deliveries."""
+
+    def __call__(self, folder: Path, deliveries: str, day: str = "2024-06-10", models: str = "") -> Fleet: ...
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
     """Two assets whose readings tell the time, and their forecasts of the day after, issued at half past eleven."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "assets.csv").write_text("asset_id,unit\na,kW\nb,MW\n", encoding="utf-8")
-    issue = half_past_eleven(pd.Timestamp(day, tz=TZ))
-    fleet = fleet_in(folder, FLEET + deliveries, models, at=issue.to_pydatetime())
-    quarters = clock_readings(day).query("unique_id == 'quarters' and ds < @issue")
-    pd.concat([quarters.assign(unique_id=name) for name in "ab"]).to_parquet(folder / "readings.parquet")
-    fleet.ingest()
-    assert fleet.forecast(issue_time=fleet.clock.now()).failed == 0
-    return fleet
+    home = tmp_path_factory.mktemp("deliver")
+
+    @cache
+    def issued(day: str) -> tuple[Path, datetime]:
+        folder = home / day
+        folder.mkdir()
+        (folder / "assets.csv").write_text("asset_id,unit\na,kW\nb,MW\n", encoding="utf-8")
+        issue = half_past_eleven(pd.Timestamp(day, tz=TZ))
+        quarters = clock_readings(day).query("unique_id == 'quarters' and ds < @issue")
+        pd.concat([quarters.assign(unique_id=name) for name in "ab"]).to_parquet(folder / "readings.parquet")
+        with fleet_in(folder, FLEET, at=issue.to_pydatetime()) as fleet:
+            fleet.ingest()
+            assert fleet.forecast(issue_time=fleet.clock.now()).failed == 0
+        return folder, issue.to_pydatetime()
+
+    def copied(folder: Path, deliveries: str, day: str = "2024-06-10", models: str = "") -> Fleet:
+        template, issue = issued(day)
+        shutil.copytree(template, folder, dirs_exist_ok=True)
+        return fleet_in(folder, FLEET + deliveries, models, at=issue)
+
+    return copied
 
 
 def sender(fleet: Fleet, **changes: Any) -> Sender:
@@ -108,7 +129,7 @@ def hands(day: str) -> list[int]:
 
 
 @pytest.mark.parametrize(("day", "steps"), [("2024-03-31", 92), ("2024-06-11", 96), ("2024-10-27", 100)])
-def test_a_local_day_has_as_many_columns_as_quarters(tmp_path: Path, day: str, steps: int) -> None:
+def test_a_local_day_has_as_many_columns_as_quarters(made: Made, tmp_path: Path, day: str, steps: int) -> None:
     """A forecast repeats the same clock of the day before, so its value is the clock of its step."""
     before = f"{pd.Timestamp(day) - pd.Timedelta(days=1):%Y-%m-%d}"
     with made(tmp_path, DAYS, before) as fleet:
@@ -151,7 +172,7 @@ columns = { asset_id = "plant", valid_time = "from", local_time = "clock", step 
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet"])
-def test_columns_are_named_ordered_and_counted_as_the_receiver_wants(tmp_path: Path, form: str) -> None:
+def test_columns_are_named_ordered_and_counted_as_the_receiver_wants(made: Made, tmp_path: Path, form: str) -> None:
     """2345 kW are 2.345 MW; what is counted in MW stays."""
     with made(tmp_path, LONG.replace("FORMAT", form)) as fleet:
         sent(fleet)
@@ -165,7 +186,7 @@ def test_columns_are_named_ordered_and_counted_as_the_receiver_wants(tmp_path: P
     assert set(pd.to_datetime(last["from"], utc=True)) == {pd.Timestamp("2024-06-11T21:45Z")}
 
 
-def test_an_asset_without_a_unit_is_named(tmp_path: Path) -> None:
+def test_an_asset_without_a_unit_is_named(made: Made, tmp_path: Path) -> None:
     with made(tmp_path, LONG.replace("FORMAT", "csv").replace('"MW"', '"MWh"')) as fleet:
         with pytest.raises(DeliveryInvalid) as caught:
             sent(fleet)
@@ -176,7 +197,7 @@ def test_an_asset_without_a_unit_is_named(tmp_path: Path) -> None:
 # -- once, under one number ------------------------------------------------------------------------------------------
 
 
-def test_what_was_sent_is_not_sent_again_and_what_changed_has_the_next_number(tmp_path: Path) -> None:
+def test_what_was_sent_is_not_sent_again_and_what_changed_has_the_next_number(made: Made, tmp_path: Path) -> None:
     with made(tmp_path, DAYS) as fleet:
         assert isinstance(fleet.clock, FixedClock)
         first, again = sent(fleet), sent(fleet)
@@ -192,7 +213,7 @@ def test_what_was_sent_is_not_sent_again_and_what_changed_has_the_next_number(tm
         assert proof["sha256"] == sha256(data).hexdigest()
 
 
-def test_a_number_is_sent_again_as_it_was_though_more_was_published_since(tmp_path: Path) -> None:
+def test_a_number_is_sent_again_as_it_was_though_more_was_published_since(made: Made, tmp_path: Path) -> None:
     with made(tmp_path, DAYS) as fleet:
         sent(fleet)
         path = tmp_path / "out" / "day_ahead-2024-06-11-1.csv"
@@ -226,7 +247,7 @@ deliver(Sender(fleet=fleet, job="deliver", environ={}, wait=None, transmit=and_d
 """
 
 
-def test_killed_between_rename_and_record_the_same_number_brings_the_same_bytes(tmp_path: Path) -> None:
+def test_killed_between_rename_and_record_the_same_number_brings_the_same_bytes(made: Made, tmp_path: Path) -> None:
     with made(tmp_path, DAYS) as fleet:
         at = fleet.clock.now()
     died = subprocess.run([sys.executable, "-c", KILLED, str(tmp_path), at.isoformat()], check=False)
@@ -246,7 +267,7 @@ def test_killed_between_rename_and_record_the_same_number_brings_the_same_bytes(
     assert sorted(file.name for file in path.parent.iterdir()) == [f"day_ahead-2024-06-11-{n}.csv" for n in (1, 2)]
 
 
-def test_what_cannot_be_made_again_is_not_sent(tmp_path: Path) -> None:
+def test_what_cannot_be_made_again_is_not_sent(made: Made, tmp_path: Path) -> None:
     with made(tmp_path, DAYS) as fleet:
         sent(fleet)
         path = tmp_path / "out" / "day_ahead-2024-06-11-1.csv"
@@ -307,7 +328,7 @@ def over_http(desk: Desk, more: str = "") -> str:
     return f'[deliveries.desk]\nformat = "http"\nurl = "{desk.url}"\nbody = "json"\nretries = 3\n{more}\n'
 
 
-def test_a_server_that_fails_at_times_gets_it_once_it_answers(tmp_path: Path, desk: Desk) -> None:
+def test_a_server_that_fails_at_times_gets_it_once_it_answers(made: Made, tmp_path: Path, desk: Desk) -> None:
     desk.codes = [503, 0, 429]
     waits: list[float] = []
     with made(tmp_path, over_http(desk, 'token_env = "DESK"')) as fleet:
@@ -325,7 +346,7 @@ def test_a_server_that_fails_at_times_gets_it_once_it_answers(tmp_path: Path, de
     assert [len(values), values[-1]["valid_time"], values[-1]["mean"]] == [192, "2024-06-11T21:45:00Z", 2345.0]
 
 
-def test_what_did_not_arrive_is_sent_by_the_next_run_under_its_number(tmp_path: Path, desk: Desk) -> None:
+def test_what_did_not_arrive_is_sent_by_the_next_run_under_its_number(made: Made, tmp_path: Path, desk: Desk) -> None:
     desk.codes = [500] * 4
     with made(tmp_path, over_http(desk)) as fleet:
         assert [row["status"] for row in sent(fleet).failed] == ["failed"]
@@ -336,7 +357,7 @@ def test_what_did_not_arrive_is_sent_by_the_next_run_under_its_number(tmp_path: 
 
 
 @pytest.mark.parametrize("code", [400, 401, 307])
-def test_what_will_not_be_better_later_is_not_tried_again(tmp_path: Path, desk: Desk, code: int) -> None:
+def test_what_will_not_be_better_later_is_not_tried_again(made: Made, tmp_path: Path, desk: Desk, code: int) -> None:
     desk.codes = [code]
     with made(tmp_path, over_http(desk)) as fleet:
         (row,) = sent(fleet).failed
@@ -344,7 +365,7 @@ def test_what_will_not_be_better_later_is_not_tried_again(tmp_path: Path, desk: 
     assert len(desk.seen) == 1
 
 
-def test_without_its_token_nothing_leaves_the_house(tmp_path: Path, desk: Desk) -> None:
+def test_without_its_token_nothing_leaves_the_house(made: Made, tmp_path: Path, desk: Desk) -> None:
     with made(tmp_path, over_http(desk, 'token_env = "DESK"')) as fleet:
         (row,) = sent(fleet).failed
         assert "DESK" in row["error"]
@@ -372,7 +393,7 @@ retries = 0
 """
 
 
-def test_rows_are_put_into_a_table_and_over_those_of_the_same_keys(tmp_path: Path) -> None:
+def test_rows_are_put_into_a_table_and_over_those_of_the_same_keys(made: Made, tmp_path: Path) -> None:
     with made(tmp_path, SQL, models=f"{DATABASE}# {tmp_path}\n") as fleet:
         (row,) = sent(fleet).failed  # there is no table yet
         assert "no such table" in row["error"]
@@ -395,7 +416,9 @@ def test_rows_are_put_into_a_table_and_over_those_of_the_same_keys(tmp_path: Pat
 # -- the job and the command ------------------------------------------------------------------------------------------
 
 
-def test_a_job_sends_all_deliveries_and_counts_assets_of_which_nothing_was_published(tmp_path: Path) -> None:
+def test_a_job_sends_all_deliveries_and_counts_assets_of_which_nothing_was_published(
+    made: Made, tmp_path: Path
+) -> None:
     more = DAYS + DAYS.replace("desk", "trade").replace("out/", "trade/")
     with made(tmp_path, more) as fleet:
         day = clock_readings("2024-06-10").query("unique_id == 'quarters'").assign(unique_id="c")
@@ -420,7 +443,7 @@ def test_a_job_sends_all_deliveries_and_counts_assets_of_which_nothing_was_publi
 
 
 def test_by_hand_a_delivery_is_sent_listed_acknowledged_and_sent_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Made, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     made(tmp_path, DAYS).close()
     monkeypatch.chdir(tmp_path)

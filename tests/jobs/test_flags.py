@@ -46,11 +46,10 @@ def test_what_fails_is_summed_up_by_cause_with_the_command_that_retries_it(folde
     assert typed.json("forecast", code=Exit.PARTLY)["retry"] == "tsfleet forecast --failed"
 
 
-def test_nothing_due_is_exit_0_and_says_so(typed: Typed) -> None:
-    typed("ingest")
-    typed("train")
-    typed("forecast")
-    before = head(typed)
+def test_nothing_due_is_exit_0_and_says_so(fed: Typed) -> None:
+    fed("train")
+    fed("forecast")
+    before = head(fed)
     for words, says in {
         ("train", "--failed"): "train: nothing is due: no asset failed or fell back the last time",
         ("train", "--stale"): "train: nothing is due: no champion is stale",
@@ -58,36 +57,34 @@ def test_nothing_due_is_exit_0_and_says_so(typed: Typed) -> None:
         ("backtest", "--failed"): "backtest: nothing is due",
         ("forecast", "--failed"): "forecast: nothing is due",
     }.items():
-        typed(*words)
-        assert says in typed.err
-        assert typed.json(*words)["assets"] == 0
-    assert head(typed) == before
+        fed(*words)
+        assert says in fed.err
+        assert fed.json(*words)["assets"] == 0
+    assert head(fed) == before
 
 
-def test_a_selection_that_matches_nothing_is_exit_3_whatever_is_due(typed: Typed) -> None:
-    typed("ingest")
-    typed("train", "--failed", "--select", "west-*", code=Exit.NOTHING_SELECTED)
-    typed("train", "--dry-run", "--where", "region = 'west'", code=Exit.NOTHING_SELECTED)
-    typed("train", "--where", "", code=Exit.USAGE)
-    assert "where is empty" in typed.err
+def test_a_selection_that_matches_nothing_is_exit_3_whatever_is_due(fed: Typed) -> None:
+    fed("train", "--failed", "--select", "west-*", code=Exit.NOTHING_SELECTED)
+    fed("train", "--dry-run", "--where", "region = 'west'", code=Exit.NOTHING_SELECTED)
+    fed("train", "--where", "", code=Exit.USAGE)
+    assert "where is empty" in fed.err
 
 
-def test_a_dry_run_tells_and_writes_nothing(folder: Path, typed: Typed) -> None:
-    typed("ingest")
-    before = head(typed)
-    assert typed.json("train", "--dry-run") == [
+def test_a_dry_run_tells_and_writes_nothing(folder: Path, fed: Typed) -> None:
+    before = head(fed)
+    assert fed.json("train", "--dry-run") == [
         {"act": "judge", "recipe": "day", "assets": 3},
         {"act": "judge", "recipe": "week", "assets": 3},
         {"act": "fit", "recipe": None, "assets": 3},
     ]
-    typed("train", "--dry-run")
-    assert "3 of 3 assets; nothing was written" in typed.err
-    assert typed.json("forecast", "--dry-run") == [{"act": "issue", "recipe": None, "assets": 3}]
-    assert typed.json("backtest", "--dry-run", "--recipes", "day") == [{"act": "judge", "recipe": "day", "assets": 3}]
-    assert head(typed) == before
-    typed("train")
-    assert typed.json("train", "--dry-run") == []
-    assert len(typed.json("train", "--dry-run", "--force")) == 3
+    fed("train", "--dry-run")
+    assert "3 of 3 assets; nothing was written" in fed.err
+    assert fed.json("forecast", "--dry-run") == [{"act": "issue", "recipe": None, "assets": 3}]
+    assert fed.json("backtest", "--dry-run", "--recipes", "day") == [{"act": "judge", "recipe": "day", "assets": 3}]
+    assert head(fed) == before
+    fed("train")
+    assert fed.json("train", "--dry-run") == []
+    assert len(fed.json("train", "--dry-run", "--force")) == 3
 
 
 def test_a_dry_run_makes_no_store(folder: Path, typed: Typed) -> None:
@@ -96,11 +93,10 @@ def test_a_dry_run_makes_no_store(folder: Path, typed: Typed) -> None:
     assert not (folder / "small.store").exists()
 
 
-def test_force_does_again_what_is_unchanged(typed: Typed) -> None:
-    typed("ingest")
-    typed("train")
-    assert typed.json("train")["skipped"] == 3
-    assert typed.json("train", "--force")["rows"]["runs"] == 9
+def test_force_does_again_what_is_unchanged(fed: Typed) -> None:
+    fed("train")
+    assert fed.json("train")["skipped"] == 3
+    assert fed.json("train", "--force")["rows"]["runs"] == 9
 
 
 def test_rollback_by_hand_is_an_outcome_per_asset(typed: Typed) -> None:
@@ -142,8 +138,7 @@ def test_a_command_that_takes_long_says_so_before_its_first_asset(
     assert "train: fitting, 30 of 90  ok 28, failed 2  3.0/s, 20 s left" in heard
 
 
-def test_on_a_terminal_a_bar_is_drawn_and_taken_away(folder: Path, typed: Typed) -> None:
-    typed("ingest")
+def test_on_a_terminal_a_bar_is_drawn_and_taken_away(folder: Path, fed: Typed) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "jobs.cli", "backtest"]
     process = subprocess.Popen(command, stderr=theirs, stdout=subprocess.DEVNULL, env={**os.environ, "TERM": "xterm"})

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from jobs.cli.exits import Exit
+from jobs.cli.main import run
+from tests.jobs.conftest import make_fleet
 from tests.jobs.typed import Typed
 
 
@@ -18,14 +21,21 @@ def typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> Typed:
     return Typed(capsys)
 
 
-@pytest.fixture
-def judged(folder: Path, typed: Typed) -> Typed:
+@pytest.fixture(scope="module")
+def issued(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A fleet of three that went well and one that is too young for every recipe."""
+    folder = make_fleet(tmp_path_factory.mktemp("looking") / "small")
     times = pd.date_range("2024-03-28", periods=2, freq="h", tz="UTC")
     pd.DataFrame({"unique_id": "tiny", "ds": times, "y": 1.0}).to_parquet(folder / "data" / "tiny.parquet")
-    typed("ingest")
-    typed("train", code=Exit.PARTLY)
-    typed("forecast", code=Exit.PARTLY)
+    for verb, code in {"ingest": Exit.OK, "train": Exit.PARTLY, "forecast": Exit.PARTLY}.items():
+        assert run([verb, "--config", str(folder)]) == code
+    return folder
+
+
+@pytest.fixture
+def judged(issued: Path, folder: Path, typed: Typed) -> Typed:
+    """A copy of it, and the folder we are in."""
+    shutil.copytree(issued, folder, dirs_exist_ok=True)
     return typed
 
 
@@ -57,12 +67,11 @@ def test_a_fallback_of_long_ago_is_no_state_of_today(judged: Typed, folder: Path
     assert judged.json("status")["fell_back"] == 0
 
 
-def test_status_before_anything_was_done(typed: Typed) -> None:
-    typed("ingest")
-    found = typed.json("status")
+def test_status_before_anything_was_done(fed: Typed) -> None:
+    found = fed.json("status")
     assert (found["assets"], found["champions"], found["stale"], found["jobs"]) == (3, 0, 3, [])
-    typed("status")
-    assert "none yet" in typed.out
+    fed("status")
+    assert "none yet" in fed.out
 
 
 def test_runs_are_listed_newest_first_and_by_what_is_asked(judged: Typed) -> None:

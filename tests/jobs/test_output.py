@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from jobs.cli.exits import Exit
+from jobs.cli.main import run
 from tests.walks.small import fleet_in, hourly
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,9 +76,10 @@ def test_an_instant_beyond_the_calendar_is_a_question_put_wrongly(folder: Path) 
 
 
 @pytest.mark.parametrize("words", ["train", "backtest", "forecast", "score", "promote day", "store flush"])
-def test_only_ingest_makes_a_store(folder: Path, tmp_path: Path, words: str) -> None:
+def test_only_ingest_makes_a_store(
+    folder: Path, tmp_path: Path, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "fleet.toml").write_text((folder / "fleet.toml").read_text())
-    done = typed(tmp_path, f"tsfleet {words}")
-    assert done.returncode == 2
-    assert "tsfleet ingest" in done.stderr
+    assert run([*words.split(), "--config", str(tmp_path)]) == Exit.USAGE
+    assert "tsfleet ingest" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["fleet.toml"]

@@ -16,89 +16,84 @@ def typed(folder: Path, capsys: pytest.CaptureFixture[str]) -> Typed:
     return Typed(capsys)
 
 
-def test_upkeep_by_hand_tidies_and_says_so(typed: Typed) -> None:
-    typed("ingest")
-    before = typed.json("sql", "select count(*) as n, sum(y) as y from actuals")
-    done = typed.json("store", "upkeep")
+def test_upkeep_by_hand_tidies_and_says_so(fed: Typed) -> None:
+    before = fed.json("sql", "select count(*) as n, sum(y) as y from actuals")
+    done = fed.json("store", "upkeep")
     assert set(done) == {"flushed", "merged", "folded", "collected", "freed", "bytes", "seconds"}
     assert sum(done["flushed"].values()) > 0
-    assert typed.json("sql", "select count(*) as n, sum(y) as y from actuals") == before
-    info = typed.json("store", "info")
+    assert fed.json("sql", "select count(*) as n, sum(y) as y from actuals") == before
+    info = fed.json("store", "info")
     assert sum(info["hot"].values()) == 0
     assert info["levels"]["actuals"]
     assert (info["oldest"], info["readers"]) == (0, 0)
-    typed("store", "upkeep")
-    assert "flushed 0 rows" in typed.err
+    fed("store", "upkeep")
+    assert "flushed 0 rows" in fed.err
 
 
-def test_expire_ends_what_is_older_and_refuses_what_is_no_time(typed: Typed) -> None:
-    typed("ingest")
-    typed("store", "expire", "--before", "yesterday", code=Exit.USAGE)
-    typed("store", "expire", "--before", "2000-01-01T00:00Z", code=Exit.USAGE)
-    before = typed.json("sql", "select count(*) as n from actuals")
-    typed("store", "expire", "--before", "2999-01-01T00:00Z")
-    assert typed.json("store", "info")["oldest"] == typed.json("store", "info")["head"]
-    assert typed.json("sql", "select count(*) as n from actuals") == before
+def test_expire_ends_what_is_older_and_refuses_what_is_no_time(fed: Typed) -> None:
+    fed("store", "expire", "--before", "yesterday", code=Exit.USAGE)
+    fed("store", "expire", "--before", "2000-01-01T00:00Z", code=Exit.USAGE)
+    before = fed.json("sql", "select count(*) as n from actuals")
+    fed("store", "expire", "--before", "2999-01-01T00:00Z")
+    assert fed.json("store", "info")["oldest"] == fed.json("store", "info")["head"]
+    assert fed.json("sql", "select count(*) as n from actuals") == before
 
 
-def test_verify_exits_with_what_it_found(typed: Typed, folder: Path) -> None:
-    typed("ingest")
-    typed("store", "upkeep")
-    found = typed.json("store", "verify")
+def test_verify_exits_with_what_it_found(fed: Typed, folder: Path) -> None:
+    fed("store", "upkeep")
+    found = fed.json("store", "verify")
     assert (found["ok"], found["damages"], found["digests"]) == (True, [], True)
     assert found["segments"] > 0
-    typed("store", "verify")
-    assert "all is as it was written" in typed.err
+    fed("store", "verify")
+    assert "all is as it was written" in fed.err
     segment = next((folder / "small.store" / "segments" / "actuals").iterdir())
     data = bytearray(segment.read_bytes())
     data[100] ^= 1
     segment.write_bytes(data)
-    found = typed.json("store", "verify", code=Exit.PARTLY)
+    found = fed.json("store", "verify", code=Exit.PARTLY)
     (damage,) = found["damages"]
     assert (damage["file"], damage["table"]) == (str(segment), "actuals")
     assert damage["from"].startswith("2024-")
     assert len(damage["assets"]) == 2
-    typed("store", "verify", code=Exit.PARTLY)
-    assert "restore" in typed.err
+    fed("store", "verify", code=Exit.PARTLY)
+    assert "restore" in fed.err
 
 
-def test_backup_restore_and_export(typed: Typed, folder: Path, tmp_path: Path) -> None:
-    typed("ingest")
-    before = typed.json("sql", "select count(*) as n, sum(y) as y from actuals")
+def test_backup_restore_and_export(fed: Typed, folder: Path, tmp_path: Path) -> None:
+    before = fed.json("sql", "select count(*) as n, sum(y) as y from actuals")
     kept, again = str(tmp_path / "kept"), str(tmp_path / "again")
-    done = typed.json("store", "backup", kept)
+    done = fed.json("store", "backup", kept)
     assert done["bytes"] > 0
     assert done["seconds"] > 0
     assert done["linked"] == 0
-    typed("store", "backup", kept, code=Exit.USAGE)
-    typed("store", "backup", again, "--previous", kept)
+    fed("store", "backup", kept, code=Exit.USAGE)
+    fed("store", "backup", again, "--previous", kept)
     (folder / "small.store").rename(folder / "broken")
-    typed("store", "restore", kept, "small.store")
-    assert typed.json("sql", "select count(*) as n, sum(y) as y from actuals") == before
-    told = typed.json("store", "export", str(tmp_path / "plain"), "--tables", "actuals,assets")
+    fed("store", "restore", kept, "small.store")
+    assert fed.json("sql", "select count(*) as n, sum(y) as y from actuals") == before
+    told = fed.json("store", "export", str(tmp_path / "plain"), "--tables", "actuals,assets")
     assert told["rows"]["actuals"] == before[0]["n"]
-    typed("store", "export", str(tmp_path / "plain"), code=Exit.USAGE)
-    typed("store", "export", str(tmp_path / "other"), "--tables", "nothing", code=Exit.USAGE)
+    fed("store", "export", str(tmp_path / "plain"), code=Exit.USAGE)
+    fed("store", "export", str(tmp_path / "other"), "--tables", "nothing", code=Exit.USAGE)
 
 
-def test_erase_tells_first_and_does_it_when_told_to(typed: Typed) -> None:
-    typed("ingest")
-    before = typed.json("sql", "select asset_id, count(*) as n from actuals group by 1 order by 1")
-    typed("store", "erase", code=Exit.USAGE)
-    told = typed.json("store", "erase", "north-2")
+def test_erase_tells_first_and_does_it_when_told_to(fed: Typed) -> None:
+    before = fed.json("sql", "select asset_id, count(*) as n from actuals group by 1 order by 1")
+    fed("store", "erase", code=Exit.USAGE)
+    told = fed.json("store", "erase", "north-2")
     assert told["dry_run"]
     assert told["rows"]["actuals"] == before[1]["n"]
-    assert typed.json("sql", "select asset_id, count(*) as n from actuals group by 1 order by 1") == before
-    typed("store", "erase", "north-2")
-    assert "--yes does it" in typed.err
-    done = typed.json("store", "erase", "north-2", "--yes")
+    assert fed.json("sql", "select asset_id, count(*) as n from actuals group by 1 order by 1") == before
+    fed("store", "erase", "north-2")
+    assert "--yes does it" in fed.err
+    done = fed.json("store", "erase", "north-2", "--yes")
     assert (done["done"], done["rows"], done["dry_run"]) == (True, told["rows"], False)
-    left = typed.json("sql", "select asset_id, count(*) as n from actuals group by 1 order by 1")
+    left = fed.json("sql", "select asset_id, count(*) as n from actuals group by 1 order by 1")
     assert left == [before[0], before[2]]
-    assert typed.json("store", "verify")["ok"]
-    typed("store", "erase", "north-2", "--yes")
-    assert "nothing was stored of north-2" in typed.err
-    assert "backups made before" in typed.err
+    assert fed.json("store", "verify")["ok"]
+    fed("store", "erase", "north-2", "--yes")
+    assert "nothing was stored of north-2" in fed.err
+    assert "backups made before" in fed.err
 
 
 def test_thin_does_what_the_configuration_says(typed: Typed, folder: Path) -> None:

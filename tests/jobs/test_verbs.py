@@ -47,15 +47,14 @@ def test_the_main_job_from_readings_to_scores(folder: Path, typed: Typed) -> Non
     assert typed.json("status")
 
 
-def test_somebody_elses_forecasts_come_from_a_file(typed: Typed, tmp_path: Path) -> None:
-    typed("ingest")
+def test_somebody_elses_forecasts_come_from_a_file(fed: Typed, tmp_path: Path) -> None:
     history = pd.read_parquet("data/history.parquet")
     history.rename(columns={"y": "mean"}).assign(issue_time=history.ds.min()).to_csv(tmp_path / "vendor.csv")
-    told = typed.json("ingest", "--forecasts", str(tmp_path / "vendor.csv"), "--called", "meteo")
+    told = fed.json("ingest", "--forecasts", str(tmp_path / "vendor.csv"), "--called", "meteo")
     assert told["written"] == {"forecasts": len(history)}
     assert "external:meteo" in told["notes"][0]
-    typed("score")
-    (row,) = typed.json("leaderboard", "--role", "live", "--metrics", "mae")
+    fed("score")
+    (row,) = fed.json("leaderboard", "--role", "live", "--metrics", "mae")
     assert (row["recipe"], row["mae"]) == ("external:meteo", 0.0)
 
 
@@ -70,26 +69,21 @@ def test_a_second_run_changes_nothing(typed: Typed) -> None:
     assert typed.json("sql", question) == before
 
 
-def test_a_selection_that_matches_nothing_is_exit_3(typed: Typed) -> None:
-    typed("ingest")
+def test_a_selection_that_matches_nothing_is_exit_3(fed: Typed) -> None:
     for words in (("--select", "west-*"), ("--where", "region = 'west'")):
-        typed("train", *words, code=Exit.NOTHING_SELECTED)
-        assert len(typed.err.splitlines()) <= 2
+        fed("train", *words, code=Exit.NOTHING_SELECTED)
+        assert len(fed.err.splitlines()) <= 2
 
 
-def test_a_selection_is_by_glob_and_by_sql(typed: Typed) -> None:
-    typed("ingest")
-    assert typed.json("backtest", "--select", "north-*")["assets"] == 2
-    assert (
-        typed.json("backtest", "--select", "north-1", "--select", "south-1", "--where", "capacity > 20")["assets"] == 1
-    )
+def test_a_selection_is_by_glob_and_by_sql(fed: Typed) -> None:
+    assert fed.json("backtest", "--select", "north-*")["assets"] == 2
+    assert fed.json("backtest", "--select", "north-1", "--select", "south-1", "--where", "capacity > 20")["assets"] == 1
 
 
-def test_a_condition_that_is_no_sql_is_one_line(typed: Typed) -> None:
-    typed("ingest")
-    typed("train", "--where", "regoin = 'x'", code=Exit.USAGE)
-    assert "regoin" in typed.err
-    assert "Traceback" not in typed.err
+def test_a_condition_that_is_no_sql_is_one_line(fed: Typed) -> None:
+    fed("train", "--where", "regoin = 'x'", code=Exit.USAGE)
+    assert "regoin" in fed.err
+    assert "Traceback" not in fed.err
 
 
 def test_a_failed_asset_is_exit_1_and_named(folder: Path, typed: Typed) -> None:
@@ -105,17 +99,15 @@ def test_a_failed_asset_is_exit_1_and_named(folder: Path, typed: Typed) -> None:
 
 
 @pytest.mark.parametrize("text", ["2024-03-20", "yesterday", "2024-03-20T00:00"])
-def test_an_issue_time_without_an_offset_is_refused(typed: Typed, text: str) -> None:
-    typed("ingest")
-    typed("forecast", "--issue-time", text, code=Exit.USAGE)
-    assert "--issue-time" in typed.err
+def test_an_issue_time_without_an_offset_is_refused(fed: Typed, text: str) -> None:
+    fed("forecast", "--issue-time", text, code=Exit.USAGE)
+    assert "--issue-time" in fed.err
 
 
-def test_an_unknown_metric_names_the_nearest(typed: Typed) -> None:
-    typed("ingest")
-    typed("backtest")
-    typed("leaderboard", "--metrics", "rmes", code=Exit.USAGE)
-    assert "rmse" in typed.err
+def test_an_unknown_metric_names_the_nearest(fed: Typed) -> None:
+    fed("backtest")
+    fed("leaderboard", "--metrics", "rmes", code=Exit.USAGE)
+    assert "rmse" in fed.err
 
 
 def test_promote_by_hand_is_in_the_ledger(typed: Typed) -> None:
@@ -129,18 +121,16 @@ def test_promote_by_hand_is_in_the_ledger(typed: Typed) -> None:
     )
 
 
-def test_a_question_is_answered_as_it_was_at_a_snapshot(typed: Typed) -> None:
-    typed("ingest")
-    head = typed.json("store", "info")["head"]
-    typed("backtest")
-    assert typed.json("sql", "select count(*) as n from scores", "--at", str(head)) == [{"n": 0}]
-    assert typed.json("sql", "select count(*) as n from scores")[0]["n"] > 0
+def test_a_question_is_answered_as_it_was_at_a_snapshot(fed: Typed) -> None:
+    head = fed.json("store", "info")["head"]
+    fed("backtest")
+    assert fed.json("sql", "select count(*) as n from scores", "--at", str(head)) == [{"n": 0}]
+    assert fed.json("sql", "select count(*) as n from scores")[0]["n"] > 0
 
 
-def test_a_question_that_is_no_sql_is_one_line(typed: Typed) -> None:
-    typed("ingest")
-    typed("sql", "selekt 1", code=Exit.USAGE)
-    assert "Traceback" not in typed.err
+def test_a_question_that_is_no_sql_is_one_line(fed: Typed) -> None:
+    fed("sql", "selekt 1", code=Exit.USAGE)
+    assert "Traceback" not in fed.err
 
 
 def test_config_show_tells_where_a_value_comes_from(folder: Path, typed: Typed) -> None:
@@ -155,19 +145,17 @@ def test_config_show_tells_where_a_value_comes_from(folder: Path, typed: Typed) 
     typed("config", "show", "nowhere", code=Exit.USAGE)
 
 
-def test_store_info_and_flush(typed: Typed) -> None:
-    typed("ingest")
-    info = typed.json("store", "info")
+def test_store_info_and_flush(fed: Typed) -> None:
+    info = fed.json("store", "info")
     assert info["tables"]["actuals"] == 3 * 28 * 24
-    typed("store", "flush")
-    assert sum(typed.json("store", "info")["hot"].values()) == 0
-    typed("store", "info")
-    assert "actuals" in typed.out
+    fed("store", "flush")
+    assert sum(fed.json("store", "info")["hot"].values()) == 0
+    fed("store", "info")
+    assert "actuals" in fed.out
 
 
-def test_doctor_sees_adapters_and_the_fleet(typed: Typed) -> None:
-    typed("ingest")
-    rows = {row["what"]: row for row in typed.json("doctor")}
+def test_doctor_sees_adapters_and_the_fleet(fed: Typed) -> None:
+    rows = {row["what"]: row for row in fed.json("doctor")}
     assert rows["adapter lightgbm"]["ok"]
     assert "small" in rows["fleet"]["found"]
     assert rows["recipe week"]["found"].startswith("seasonal_naive: tsfleet")
@@ -219,9 +207,8 @@ def test_a_typo_in_the_configuration_is_one_line_with_the_nearest_key(folder: Pa
 
 
 @pytest.mark.slow
-def test_a_store_that_another_holds_is_exit_4(folder: Path, typed: Typed) -> None:
+def test_a_store_that_another_holds_is_exit_4(folder: Path, fed: Typed) -> None:
     """The lock is the writers' flock on one file: held here, the command gives up and says so."""
-    typed("ingest")
     lock = next(path for path in (folder / "small.store").iterdir() if "lock" in path.name)
     with lock.open("rb") as held:
         fcntl.flock(held, fcntl.LOCK_EX)

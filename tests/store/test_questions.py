@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import datetime
 from pathlib import Path
 
@@ -379,3 +380,28 @@ def test_a_users_files_are_read_relative_to_a_folder(tmp_path: Path) -> None:
         with pytest.raises(SourceUnreadable) as caught:
             query_source(bad, folder=tmp_path / "it's here").read_all()
         assert "\n" not in caught.value.message
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.csv"])
+def test_a_users_file_is_looked_at_anew_by_every_question(tmp_path: Path, name: str) -> None:
+    """Also when it was written over in place with as many bytes and the same time."""
+    found = []
+    for value in (1, 2):
+        table = pa.table({"x": [value]})
+        if name.endswith("csv"):
+            (tmp_path / name).write_text(f"x\n{value}\n")
+        else:
+            pq.write_table(table, tmp_path / name)
+        os.utime(tmp_path / name, (1_700_000_000, 1_700_000_000))
+        found += query_source(f"select x from '{name}'", folder=tmp_path).read_all()["x"].to_pylist()
+    assert found == [1, 2]
+
+
+def test_what_a_question_sets_is_gone_with_it(tmp_path: Path) -> None:
+    asked = "select getvariable('x') as x, current_setting('TimeZone') as zone"
+    first = query_source(f"set variable x = 3; set global TimeZone = 'Asia/Tokyo'; {asked}", folder=tmp_path)
+    assert first.read_all().to_pylist() == [{"x": 3, "zone": "Asia/Tokyo"}]
+    assert query_source(asked, folder=tmp_path).read_all().to_pylist() == [{"x": None, "zone": "UTC"}]
+    query_source("create table kept as select 1 as x", folder=tmp_path)
+    with pytest.raises(SourceUnreadable):
+        query_source("select * from kept", folder=tmp_path)

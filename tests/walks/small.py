@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -59,6 +60,11 @@ def fleet_in(folder: Path, config: str, models: str = "", at: datetime = NOW) ->
     (folder / f"{module}.py").write_text(models, encoding="utf-8")
     (folder / "fleet.toml").write_text(config.replace("MODELS", module), encoding="utf-8")
     return Fleet.open(folder / "fleet.toml", clock=FixedClock(at))
+
+
+def copy_of(made: Path, folder: Path, at: datetime = NOW) -> Fleet:
+    """A fleet that was made once, in a folder of one's own; nobody writes to the one it is copied from."""
+    return Fleet.open(shutil.copytree(made, folder) / "fleet.toml", clock=FixedClock(at))
 
 
 def counts(store: Store) -> Mapping[str, int]:

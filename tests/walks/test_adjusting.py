@@ -14,7 +14,7 @@ import pytest
 from fleet import Fleet
 from fleet.errors import AdjustmentMissing, ConfigInvalid
 from store.clock import FixedClock
-from tests.walks.small import fleet_in
+from tests.walks.small import copy_of, fleet_in
 
 CONFIG = """
 [fleet]
@@ -48,14 +48,20 @@ def readings(hours: int) -> pd.DataFrame:
     return pd.concat([pd.DataFrame({"unique_id": name, "ds": times, "y": 12.0}) for name in "ab"])
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
+@pytest.fixture(scope="module")
+def issued(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two assets with a champion, and the forecast of the hours 0 to 4 of March 11."""
-    with fleet_in(tmp_path / "fleet", CONFIG, MODELS, at=END) as made:
+    with fleet_in(tmp_path_factory.mktemp("adjusting") / "fleet", CONFIG, MODELS, at=END) as made:
         made.ingest(readings(240))
         assert made.train(judge=False).ok == 2
         assert made.promote("ten").ok == 2
         assert made.forecast().ok == 2
+        return made.config.folder
+
+
+@pytest.fixture
+def fleet(issued: Path, tmp_path: Path) -> Iterator[Fleet]:
+    with copy_of(issued, tmp_path / "fleet", END) as made:
         yield made
 
 

@@ -27,7 +27,7 @@ from fleet.recipes import recipe_of
 from fleet.task import Task
 from store.clock import FixedClock
 from store.ids import new_id
-from tests.walks.small import BEGIN, fleet_in
+from tests.walks.small import BEGIN, copy_of, fleet_in
 
 LEVELS = {"a": 10.0, "b": 20.0}
 DAYS = 12
@@ -107,6 +107,13 @@ def in_charge(fleet: Fleet, recipe: str = "mine") -> Fleet:
     return fleet
 
 
+@pytest.fixture(scope="module")
+def charged(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a fleet in which `mine` is in charge of every asset."""
+    with in_charge(made(tmp_path_factory.mktemp("own") / "fleet")) as fleet:
+        return fleet.config.folder
+
+
 def issued(fleet: Fleet) -> dict[str, tuple[str, float]]:
     """Forecast anew; by asset the recipe that issued it and the one value of its steps."""
     later(fleet)
@@ -153,8 +160,8 @@ UNTRUSTED = dict.fromkeys(LEVELS, ("fell_back", "untrusted", "exception"))
 # -- pickles -------------------------------------------------------------------------------------------------------
 
 
-def test_a_model_without_a_form_of_its_own_is_kept_as_a_signed_pickle(tmp_path: Path) -> None:
-    with in_charge(made(tmp_path / "fleet")) as fleet:
+def test_a_model_without_a_form_of_its_own_is_kept_as_a_signed_pickle(charged: Path, tmp_path: Path) -> None:
+    with copy_of(charged, tmp_path / "fleet") as fleet:
         assert issued(fleet) == CHAMPION
         for version in versions(fleet):
             blob = fleet.store.blob(version["sha256"])
@@ -169,8 +176,8 @@ def test_a_model_without_a_form_of_its_own_is_kept_as_a_signed_pickle(tmp_path: 
         assert repr(key) not in everything
 
 
-def test_where_pickles_are_not_trusted_the_fallback_stands_in_and_says_why(tmp_path: Path) -> None:
-    with in_charge(made(tmp_path / "fleet")) as whole, again(whole, trust=False) as fleet:
+def test_where_pickles_are_not_trusted_the_fallback_stands_in_and_says_why(charged: Path, tmp_path: Path) -> None:
+    with copy_of(charged, tmp_path / "fleet") as whole, again(whole, trust=False) as fleet:
         assert issued(fleet) == STOOD_IN
         assert codes(fleet) == UNTRUSTED
         (group,) = report_of(fleet).failures
@@ -218,8 +225,8 @@ def test_where_there_is_no_place_for_a_key_a_pickle_is_refused_and_the_place_is_
         assert "TSFLEET_KEY_FILE" in group.error
 
 
-def test_a_pickle_signed_with_another_key_is_not_opened_and_fitted_again(tmp_path: Path) -> None:
-    with in_charge(made(tmp_path / "fleet")) as fleet:
+def test_a_pickle_signed_with_another_key_is_not_opened_and_fitted_again(charged: Path, tmp_path: Path) -> None:
+    with copy_of(charged, tmp_path / "fleet") as fleet:
         theirs = Fleet(fleet.config, fleet.store, fleet.clock, keyring=Keyring(tmp_path / "theirs"))
         assert issued(theirs) == STOOD_IN
         assert codes(theirs) == UNTRUSTED
@@ -234,8 +241,8 @@ def test_a_pickle_signed_with_another_key_is_not_opened_and_fitted_again(tmp_pat
         assert issued(theirs) == CHAMPION
 
 
-def test_a_pickle_in_which_one_bit_changed_is_damaged(tmp_path: Path) -> None:
-    with in_charge(made(tmp_path / "fleet")) as fleet:
+def test_a_pickle_in_which_one_bit_changed_is_damaged(charged: Path, tmp_path: Path) -> None:
+    with copy_of(charged, tmp_path / "fleet") as fleet:
         changed = versions(fleet)[0]
         blob = fleet.store.blob(changed["sha256"])
         (pack,) = (path for path in (fleet.store.path / "packs").iterdir() if blob in path.read_bytes())
@@ -266,8 +273,8 @@ def rewritten(blob: bytes, fleet: Fleet, change: Callable[[Header], Header]) -> 
     return sealed(change(replace(header, mac="")), payload, fleet.keyring.sign if header.mac else None)
 
 
-def test_a_pickle_of_another_python_is_refused_with_both_versions(tmp_path: Path) -> None:
-    with in_charge(made(tmp_path / "fleet")) as fleet:
+def test_a_pickle_of_another_python_is_refused_with_both_versions(charged: Path, tmp_path: Path) -> None:
+    with copy_of(charged, tmp_path / "fleet") as fleet:
         version = versions(fleet)[0]
         blob = rewritten(fleet.store.blob(version["sha256"]), fleet, lambda header: replace(header, python="3.10"))
         put(fleet, version, blob)
@@ -306,8 +313,8 @@ def test_cleaned_training_data_are_training_data_too(tmp_path: Path) -> None:
 # -- code ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_version_runs_with_the_code_it_was_judged_with(tmp_path: Path) -> None:
-    with in_charge(made(tmp_path / "fleet")) as fleet:
+def test_a_version_runs_with_the_code_it_was_judged_with(charged: Path, tmp_path: Path) -> None:
+    with copy_of(charged, tmp_path / "fleet") as fleet:
         module = module_of(fleet)
         module.write_text(MINE.replace("FACTOR", "3"))
         assert issued(fleet) == CHAMPION, "the code from then"
@@ -462,9 +469,9 @@ def test_a_library_that_is_not_there_is_the_outcome_of_its_recipe_alone(tmp_path
         assert codes(fleet) == dict.fromkeys(LEVELS, ("ok", None, None))
 
 
-def test_a_module_that_no_longer_reads_stops_no_forecast(tmp_path: Path) -> None:
+def test_a_module_that_no_longer_reads_stops_no_forecast(charged: Path, tmp_path: Path) -> None:
     """Neither of the champions, whose code is stored, nor of those that it would stand in for."""
-    with in_charge(made(tmp_path / "fleet")) as fleet:
+    with copy_of(charged, tmp_path / "fleet") as fleet:
         file = fleet.config.file
         file.write_text(file.read_text().replace('fallback = ["day"]', 'fallback = ["mine", "day"]'))
         module_of(fleet).write_text("def broken(:\n")

@@ -13,7 +13,7 @@ from fleet.errors import ConfigInvalid, NothingSelected
 from fleet.outcome import Progress
 from store.clock import FixedClock
 from store.errors import NotFound
-from tests.walks.small import NOW, fleet_in, hourly
+from tests.walks.small import NOW, copy_of, fleet_in, hourly
 
 ASSETS = ("site-0", "site-1", "site-2")
 CONFIG = """
@@ -47,13 +47,19 @@ margin = 0.0
 """
 
 
-@pytest.fixture
-def fleet(tmp_path: Path) -> Iterator[Fleet]:
-    """Every recipe fitted on every asset, an hour ago; nobody in force."""
-    with fleet_in(tmp_path / "fleet", CONFIG) as made:
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Every recipe fitted on every asset; nobody in force."""
+    with fleet_in(tmp_path_factory.mktemp("rollback") / "fleet", CONFIG) as made:
         made.ingest(hourly(ASSETS, 20))
         made.train(judge=False)
-        later(made)
+        return made.config.folder
+
+
+@pytest.fixture
+def fleet(fitted: Path, tmp_path: Path) -> Iterator[Fleet]:
+    """An hour after that."""
+    with copy_of(fitted, tmp_path / "fleet", NOW + timedelta(hours=1)) as made:
         yield made
 
 
