@@ -113,13 +113,11 @@ def panel_of(
     desk: Desk, snapshot: Snapshot, product: str | None, metric: str | None, role: Role | None, only: Only
 ) -> Panel:
     """Assets day by day, made once for a snapshot."""
-    name = product_of(desk, product)
+    name, measured = product_of(desk, product), metric or desk.fleet.config.promotion.metric
     return desk.once(
         snapshot,
-        ("panel", name, metric, role, only),
-        lambda: questions.panel(
-            snapshot, metric=metric or desk.fleet.config.promotion.metric, product=name, role=role, only=only
-        ),
+        ("panel", name, measured, role, only),
+        lambda: questions.panel(snapshot, metric=measured, product=name, role=role, only=only),
     )
 
 
