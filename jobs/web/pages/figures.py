@@ -161,6 +161,20 @@ def _fan(view: View) -> Figure:
     return asset.plot(asked.issue, history=asked.history, recipe=asked.recipe, role=asked.role)
 
 
+def _life(view: View) -> Figure:
+    from fleet import figures
+
+    asked, fleet = view.asked, view.desk.fleet
+    if asked.asset is None or not view.only:
+        raise Refused(404, f"there is no asset {asked.asset!r}", kind="asset-unknown")
+    seen = questions.life(
+        view.snapshot, asked.asset, metric=asked.metric or fleet.config.promotion.metric,
+        product=product_of(view.desk, asked.product), role=asked.role,
+    )  # fmt: skip
+    said = ["as issued" if seen.role == "live" else "as judged, the newest of each recipe"]
+    return figures.life(seen, title=f"{seen.metric} day by day", said=said)
+
+
 FIGURES: Mapping[str, Callable[[View], Figure]] = {
     "leaderboard": lambda view: view.board().plot(view.asked.metric),
     "distribution": lambda view: view.board().plot_distribution(view.asked.metric),
@@ -168,6 +182,7 @@ FIGURES: Mapping[str, Callable[[View], Figure]] = {
     "calibration": lambda view: view.plots().calibration(role=view.role),
     "extremes": lambda view: view.plots().extremes(view.asked.metric, history=view.asked.history),
     "fan": _fan,
+    "life": _life,
     "spread": _spread,
     "density": _density,
     "worst": _worst,
