@@ -7,7 +7,7 @@ forecasts. Sums run in a fixed order, so the same store gives the same figures o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import TYPE_CHECKING, Literal
@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fleet import cells
+from fleet import cells, tallies
 from fleet.masks import UNMASKED
 from fleet.metrics import Metric, evaluate, level_of
 from fleet.population import CAPACITIES
@@ -115,7 +115,7 @@ class Sums:
     judged: pa.Table
 
 
-def compared(
+def compared(  # noqa: PLR0913  # a keyword for each way to cut it, as of a leaderboard
     snapshot: Snapshot,
     *,
     role: Role,
@@ -129,6 +129,7 @@ def compared(
     truth: Truth = "latest",
     quantiles: bool = False,
     scored_masks: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
 ) -> Sums:
     """The sums of every recipe over what all of them were judged on.
 
@@ -142,7 +143,20 @@ def compared(
         truth: what live forecasts were scored against; a backtest knows the latest reading only.
         scored_masks: reasons of masks whose readings count all the same.
         quantiles: only points of which every recipe has quantiles, and no recipe without any.
+        columns: of `scores` that are wanted, as far as the store has them; None is all sums.
     """
+    if role == "backtest" and not quantiles:
+        asked = tallies.Asked(product=product, truth="latest", since=since, until=until)
+        return _paired(
+            snapshot,
+            asked,
+            recipes=recipes,
+            by_lead=by_lead,
+            assets=assets,
+            across=across,
+            scored_masks=scored_masks,
+            columns=columns,
+        )
     table = snapshot.sql(
         EVALUATED,
         {
@@ -160,10 +174,9 @@ def compared(
     if role == "live" or not table.num_rows:
         return _summed(table, by_lead=by_lead, missing={}, paired=False)
     table = _newest_definition(table)
-    if quantiles:
-        table = _with_quantiles(table)
-        if not table.num_rows:
-            return _summed(table, by_lead=by_lead, missing={}, paired=False)
+    table = _with_quantiles(table)
+    if not table.num_rows:
+        return _summed(table, by_lead=by_lead, missing={}, paired=False)
     asset, recipe = _codes(table["asset_id"]), _codes(table["recipe"])
     present = np.zeros((asset.max() + 1, recipe.max() + 1), dtype=bool)
     present[asset, recipe] = True
@@ -174,7 +187,7 @@ def compared(
     if not common.any():
         return _summed(table, by_lead=by_lead, missing=missing, paired=False)
     judged = present.sum(axis=1)
-    uneven = _uneven(table, asset, judged, quantiles=quantiles) & common
+    uneven = _uneven(table, asset, judged) & common
     even = table.filter(pa.array((common & ~uneven)[asset]))
     if uneven.any():
         wanted = table.append_column("judged", pa.array(judged[asset])).filter(pa.array(uneven[asset]))
@@ -184,6 +197,115 @@ def compared(
         missing = {name: count + apart for name, count in missing.items()}
         even = pa.concat_tables([even, points], promote_options="permissive")
     return _summed(even, by_lead=by_lead, missing=missing, paired=True)
+
+
+def _paired(
+    snapshot: Snapshot,
+    asked: tallies.Asked,
+    *,
+    recipes: Sequence[str] | None,
+    by_lead: bool,
+    assets: Mapping[str, str] | None,
+    across: Literal["fleet", "asset"],
+    scored_masks: Sequence[str],
+    columns: Sequence[str] | None,
+) -> Sums:
+    """Judgements on the points that all of them have; cells are read only as numbers, and only where they are even."""
+    table = tallies.judgements(snapshot, asked, recipes=recipes, assets=None if assets is None else sorted(assets))
+    table = _newest_definition(table)
+    if not table.num_rows:
+        return _of_judgements(snapshot, asked, table, columns=columns, by_lead=by_lead, missing={}, paired=False)
+    asset, recipe = _codes(table["asset_id"]), _codes(table["recipe"])
+    present = np.zeros((asset.max() + 1, recipe.max() + 1), dtype=bool)
+    present[asset, recipe] = True
+    missing = dict.fromkeys(recipes or (), len(present))
+    missing |= {name: int((~present[:, code]).sum()) for code, name in enumerate(_first_names(table["recipe"], recipe))}
+    common = present.all(axis=1) if across == "fleet" else np.ones(len(present), dtype=bool)
+    if not common.any():
+        return _of_judgements(snapshot, asked, table, columns=columns, by_lead=by_lead, missing=missing, paired=False)
+    uneven = _differ(asset, table["cells"].to_numpy(), _codes(table["print"])) & common
+    points = None
+    if uneven.any():
+        judged = present.sum(axis=1)
+        wanted = table.append_column("judged", pa.array(judged[asset])).filter(pa.array(uneven[asset]))
+        wanted = wanted.select(["asset_id", "recipe", "version_id", "perfect_foresight", "judged"])
+        points = _common_points(snapshot, wanted, asked.since, asked.until, assets or {}, scored_masks, quantiles=False)
+        apart = int(uneven.sum()) - len(pc.unique(points["asset_id"]))
+        missing = {name: count + apart for name, count in missing.items()}
+    even = table.filter(pa.array((common & ~uneven)[asset]))
+    sums = _of_judgements(snapshot, asked, even, columns=columns, by_lead=by_lead, missing=missing, paired=True)
+    return sums if points is None else _together(sums, _summed(points, by_lead=by_lead, missing=missing, paired=True))
+
+
+def _differ(asset: Codes, *marks: Codes) -> npt.NDArray[np.bool_]:
+    """(assets,) True where two judgements of an asset have different marks; rows are in order of assets."""
+    starts = np.flatnonzero(np.concatenate([[True], asset[1:] != asset[:-1]]))
+    apart: npt.NDArray[np.bool_] = np.logical_or.reduce(
+        [np.minimum.reduceat(mark, starts) != np.maximum.reduceat(mark, starts) for mark in marks]
+    )
+    return apart
+
+
+def _of_judgements(
+    snapshot: Snapshot,
+    asked: tallies.Asked,
+    table: pa.Table,
+    *,
+    columns: Sequence[str] | None,
+    by_lead: bool,
+    missing: Mapping[str, int],
+    paired: bool,
+) -> Sums:
+    """What the cells of some judgements add up to, whatever points they hold."""
+    place, lead, sums, n_q = tallies.totals(snapshot, asked, table, columns=columns, by_lead=by_lead)
+
+    def texts(column: str) -> Texts:
+        return np.asarray(table[column].take(pa.array(place)).to_pylist(), dtype=object)
+
+    return Sums(
+        asset=texts("asset_id"),
+        recipe=texts("recipe"),
+        recipe_hash=texts("recipe_hash"),
+        lead=np.asarray(tallies.LEADS if by_lead else [""], dtype=object)[lead],
+        foresight=table["perfect_foresight"].to_numpy()[place],
+        columns={**sums, "n_q": n_q},
+        levels=_levels(sums),
+        missing=missing,
+        paired=paired,
+        judged=table.select(["asset_id", "version_id"]),
+    )
+
+
+def _together(one: Sums, other: Sums) -> Sums:
+    """The rows of two sets of assets that have none in common, in order."""
+    asset, recipe, lead = (
+        np.concatenate([getattr(one, name), getattr(other, name)]) for name in ("asset", "recipe", "lead")
+    )
+    order = np.lexsort(
+        tuple(_codes(pa.chunked_array([pa.array(texts, pa.string())])) for texts in (lead, recipe, asset))
+    )
+
+    def both(name: str) -> FloatArray:
+        parts = [sums.columns.get(name, np.full(len(sums.asset), np.nan)) for sums in (one, other)]
+        return np.concatenate(parts)[order]
+
+    return Sums(
+        asset=asset[order],
+        recipe=recipe[order],
+        recipe_hash=np.concatenate([one.recipe_hash, other.recipe_hash])[order],
+        lead=lead[order],
+        foresight=np.concatenate([one.foresight, other.foresight])[order],
+        columns={name: both(name) for name in dict.fromkeys([*one.columns, *other.columns])},
+        levels=tuple(sorted({*one.levels, *other.levels})),
+        missing=one.missing,
+        paired=one.paired,
+        judged=pa.concat_tables([one.judged, other.judged.select(one.judged.column_names)]),
+    )
+
+
+def _levels(names: Iterable[str]) -> tuple[float, ...]:
+    """The quantile levels that there are sums of."""
+    return tuple(sorted(level_of(name[len("pinball_sum_") :]) for name in names if name.startswith("pinball_sum_")))
 
 
 def measured(snapshot: Snapshot, sums: Sums, metric: Metric, *, product: str = "default") -> npt.NDArray[np.float64]:
@@ -233,11 +355,8 @@ def _newest_definition(table: pa.Table) -> pa.Table:
     return table.filter(pc.equal(table["recipe_hash"], hashes))
 
 
-def _uneven(table: pa.Table, asset: Codes, judged: Codes, *, quantiles: bool) -> npt.NDArray[np.bool_]:
-    """(assets,) True where some cell lacks a recipe, or holds different points for two of them.
-
-    With `quantiles` also where only some points of a cell have them.
-    """
+def _uneven(table: pa.Table, asset: Codes, judged: Codes) -> npt.NDArray[np.bool_]:
+    """(assets,) True where a cell lacks a recipe, holds other points for one, or has quantiles for some points only."""
     day = table["day"].cast(pa.int32()).to_numpy().astype(np.int64)
     lead, points = _codes(table["lead_bucket"]), _codes(table["points"].cast(pa.string()))
     order = np.lexsort((lead, day, asset))
@@ -248,26 +367,13 @@ def _uneven(table: pa.Table, asset: Codes, judged: Codes, *, quantiles: bool) ->
     differ = np.minimum.reduceat(points_s, starts) != np.maximum.reduceat(points_s, starts)
     uneven = np.zeros(asset.max() + 1, dtype=bool)
     uneven[asset_s[starts[(sizes != judged[asset_s[starts]]) | differ]]] = True
-    if quantiles:
-        uneven[asset[_n_q(table) < table["n"].to_numpy()]] = True
+    uneven[asset[tallies.points_with_quantiles(table) < table["n"].to_numpy()]] = True
     return uneven
-
-
-def _n_q(table: pa.Table) -> FloatArray:
-    """(cells,) how many points of each have quantiles: all where it is not told, none where there is no sum of any."""
-    sums = [table[name] for name in table.column_names if name.startswith("pinball_sum_")]
-    if not sums:
-        return np.zeros(table.num_rows)
-    points: FloatArray = table["n"].cast(pa.float64()).to_numpy()
-    if "n_q" in table.column_names:
-        points = pc.coalesce(table["n_q"].cast(pa.float64()), pa.chunked_array([points])).to_numpy()
-    bare = np.logical_and.reduce([column.is_null().to_numpy() for column in sums])
-    return np.where(bare, 0.0, points)
 
 
 def _with_quantiles(table: pa.Table) -> pa.Table:
     """Without the recipes that have no quantiles on an asset, and without the cells that another one has none in."""
-    n_q = _n_q(table)
+    n_q = tallies.points_with_quantiles(table)
     asset, recipe = _codes(table["asset_id"]), _codes(table["recipe"])
     pair = asset * (recipe.max(initial=0) + 1) + recipe
     able = np.bincount(pair, weights=n_q)[pair] > 0
@@ -314,7 +420,7 @@ def _summed(table: pa.Table, *, by_lead: bool, missing: Mapping[str, int], paire
     else:
         starts = np.zeros(0, dtype=np.int64)
     names = [c for c in table.column_names if c in ("n", "n_cap") or c.startswith(SUMMED[1:])]
-    n_q = _n_q(table)
+    n_q = tallies.points_with_quantiles(table)
     firsts = pa.array(order[starts])
 
     def texts(column: str) -> Texts:
@@ -340,9 +446,7 @@ def _summed(table: pa.Table, *, by_lead: bool, missing: Mapping[str, int], paire
         foresight=summed("perfect_foresight") > 0,
         columns={name: of_quantiles(name) if name.startswith(SUMMED[2:]) else summed(name) for name in names}
         | {"n_q": added(n_q[order])},
-        levels=tuple(
-            sorted(level_of(name[len("pinball_sum_") :]) for name in names if name.startswith("pinball_sum_"))
-        ),
+        levels=_levels(names),
         missing=missing,
         paired=paired,
         judged=table.select(["asset_id", "version_id"]).group_by(["asset_id", "version_id"]).aggregate([]),

@@ -161,7 +161,8 @@ def leaderboard(  # noqa: PLR0913  # a keyword for each way to cut it, as on the
         truth=truth,
         scored_masks=scored_masks,
     )
-    sums = comparing()
+    plain = [parse(name) for name in names if not parse(name).probabilistic]
+    sums = comparing(columns=sorted({"n", "n_cap", *(column for one in plain for column in one.columns())}))
     # Intervals are compared where all recipes have them: those out of past errors begin only after some of these.
     shared = comparing(quantiles=True) if any(parse(name).probabilistic for name in names) else sums
     of = {name: _beside(sums, shared) if parse(name).probabilistic else sums for name in names}

@@ -38,12 +38,13 @@ DAY_S = 86_400
 
 # The local day of a forecast's valid time is the cell's day; every cell that a new row touches is computed again. Those
 # of a backtest came with its forecasts, from the actuals that its run had seen: they are stale when one is newer.
-# Instants are counted before they are told as local days, there are a hundred times fewer of them.
+# Instants are counted before they are told as local days, there are a hundred times fewer of them. The first time all
+# forecasts are fresh: to keep them for the two questions that need them takes gigabytes, to read them twice a moment.
 STALE = """
 with told as (select asset_id, valid_time, _v from ACTUALS where _v > $seen and valid_time >= $told_since),
 known as (
     select asset_id, valid_time, _v from ACTUALS where _v <= $seen and isfinite(y) and valid_time >= $fresh_since),
-fresh as (select asset_id, valid_time, role, run_id from forecasts__v where _v > $seen),
+fresh as not materialized (select asset_id, valid_time, role, run_id from forecasts__v where _v > $seen),
 judged as (
     select f.asset_id, f.valid_time, r.data_version from fresh f join runs r on r.run_id = f.run_id
     where f.role = 'backtest' and $backtests
@@ -131,8 +132,10 @@ where s.asset_id >= $first and s.asset_id <= $last and s.day >= $since::date and
       and c.day = s.day and c.lead_bucket = s.lead_bucket)
 """
 NEWEST = "select max(issue_time) as at from forecasts where role <> 'backtest'"
+HIDDEN = "select min(valid_from) as since from masks where not list_contains($scored::varchar[], reason)"
 MASKED = f"""
-select count(*) as n from (select asset_id, valid_time from forecasts where role <> 'backtest') f
+select count(*) as n from (
+    select asset_id, valid_time from forecasts where role <> 'backtest' and valid_time >= $since) f
 join actuals a on a.asset_id = f.asset_id and a.valid_time = f.valid_time where isfinite(a.y) and not ({UNMASKED})
 """
 OPEN = """
@@ -172,7 +175,7 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
         ledger.note(f"{waiting:,} forecast steps of the last 7 days are not yet scorable: they have no actual yet")
     clocks, done = clocks_of(people), set[str]()
     stopped, kept = driver.interrupt.asked, driver.config.scored_masks
-    if hidden := driver.store.sql(MASKED, {"scored": list(kept)}).rows()[0]["n"]:
+    if hidden := masked(driver.store.snapshot(), kept):
         ledger.note(f"{hidden:,} forecast steps are not scored: their readings are masked")
     for truth in ("latest", "first") if driver.config.data.truth == "first" else ("latest",):
         ledger.begin("scoring", people)
@@ -190,6 +193,12 @@ def score(driver: Driver, people: Population, ledger: Ledger) -> Report:
     ]
     ledger.add(None, outcomes)
     return ledger.close(interrupted=stopped())
+
+
+def masked(snapshot: Snapshot, kept: Sequence[str]) -> int:
+    """Live forecast steps that are not scored because their readings are masked, but for masks of the reasons kept."""
+    since = snapshot.sql(HIDDEN, {"scored": list(kept)}).rows()[0]["since"]
+    return int(snapshot.sql(MASKED, {"scored": list(kept), "since": since}).rows()[0]["n"]) if since else 0
 
 
 def not_yet_scorable(snapshot: Snapshot) -> int:

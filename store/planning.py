@@ -51,6 +51,12 @@ def template(name: str) -> str:
     return "\n".join(line for line in text.splitlines() if not line.startswith("--"))
 
 
+def among(wanted: Sequence[str], first: str, last: str) -> bool:
+    """Whether any of some texts, which are in order, lies between two others or is one of them."""
+    place = bisect_left(wanted, first)
+    return place < len(wanted) and wanted[place] <= last
+
+
 class Pruning(NamedTuple):
     """Which segments cannot hold what is asked: bounds of the entity (closed) and of the time (half-open), or None.
 
@@ -64,10 +70,9 @@ class Pruning(NamedTuple):
     among: tuple[str, ...] | None = None
 
     def keeps(self, segment: Segment) -> bool:
-        if self.among is not None and segment.min_asset is not None and segment.max_asset is not None:
-            next_one = bisect_left(self.among, segment.min_asset)
-            if next_one == len(self.among) or self.among[next_one] > segment.max_asset:
-                return False
+        first, last = segment.min_asset, segment.max_asset
+        if self.among is not None and first is not None and last is not None and not among(self.among, first, last):
+            return False
         if self.first is not None and segment.max_asset is not None and segment.max_asset < self.first:
             return False
         if self.last is not None and segment.min_asset is not None and segment.min_asset > self.last:

@@ -364,11 +364,14 @@ class Snapshot:
             raise NotFound(f"there is no view {name!r}", hint=f"there are {', '.join(sorted(VIEWS))}")
 
         def ask(asking: Asking) -> pa.Table:
+            from store.straight import straight
+
             plan = asking.plan(needed([name]), self.id)
-            question = asking.engine.cursor()
-            query = Selection(plan, view, assets, since, until, columns, where).sql(question)
+            selection, question = Selection(plan, view, assets, since, until, columns, where), asking.engine.cursor()
             try:
-                rows = question.arrow(query)
+                rows = straight(selection, question)
+                if rows is None:
+                    rows = question.arrow(selection.sql(question))
             except QueryInvalid as cause:  # the query is our own: only what it stands on can be wrong
                 raise Damaged(f"a segment cannot be read: {cause.message}", hint=cause.hint) from cause
             if not plan.missing:

@@ -322,15 +322,19 @@ def _range(rows: pa.Table, name: str | None) -> tuple[Any, Any]:
 def in_order(table: Table, rows: pa.Table) -> pa.Table:
     """Rows in the table's sort order; as they are when they are in it already."""
     rows = rows.combine_chunks()
-    names = [name for name in (*table.sort, "_v") if name in rows.column_names]
-    if not names or rows.num_rows < 2:
+    if rows.num_rows < 2:
         return rows
     import numpy as np
 
-    keys = [_order(rows.column(name)) for name in names]
-    if _in_order(keys):
+    keys = order_of(table, rows)
+    if ordered(keys):
         return rows
     return rows.take(arrays.from_numpy(np.lexsort(keys[::-1]))).combine_chunks()
+
+
+def order_of(table: Table, rows: pa.Table) -> list[np.ndarray[Any, Any]]:
+    """What rows are sorted by, as whole numbers: column after column, the first one first."""
+    return [_order(rows.column(name)) for name in (*table.sort, "_v") if name in rows.column_names]
 
 
 def _codes(table: Table, rows: pa.Table) -> np.ndarray[Any, Any] | None:
@@ -383,7 +387,8 @@ def _order(values: pa.ChunkedArray) -> np.ndarray[Any, Any]:
     return arrays.to_numpy(whole, absent=_LOWEST)
 
 
-def _in_order(keys: list[np.ndarray[Any, Any]]) -> bool:
+def ordered(keys: list[np.ndarray[Any, Any]]) -> bool:
+    """Whether rows with these keys are in order."""
     import numpy as np
 
     equal = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -10,14 +11,15 @@ from store.catalog import quoted
 from store.clock import to_micros
 from store.errors import SchemaMismatch
 from store.ids import check_asset_id
-from store.planning import Plan, Pruning, prunable
+from store.planning import Plan, Pruning, narrowed, prunable
 from store.schema import View
 
 if TYPE_CHECKING:
     from store.duck import Question
     from store.tree import Said
 
-_LITERALS = 64
+#: Assets that are named one by one.
+FEW = 64
 #: A WHERE may compare instants with dates, or with the time of a moment ago: its bounds are taken two days wider.
 _WIDER = 2 * 86_400_000_000
 
@@ -75,7 +77,7 @@ class Selection:
 
     def sql(self, question: Question) -> str:
         tests = [*self._asset_tests(question), *self._time_tests(), *self._where_tests()]
-        pruning = self._pruning()
+        pruning = self.pruning()
         rows = self.plan.view(self.view, pruning)
         where = f" WHERE {' AND '.join(tests)}" if tests else ""
         listed = ", ".join(quoted(name) for name in self.columns)
@@ -84,7 +86,14 @@ class Selection:
         order = f" ORDER BY {', '.join(self.view.sort)}" if self.view.sort else ""
         return f"SELECT {listed} FROM ({rows}){where}{order}"
 
-    def _pruning(self) -> Pruning:
+    def of_hot(self, columns: list[str]) -> Selection:
+        """These columns of those rows that are in no segment yet."""
+        of = copy(self)
+        of.plan, of.columns = narrowed(self.plan, self.view.table.name, ()), columns
+        return of
+
+    def pruning(self) -> Pruning:
+        """What of the segments need not be read."""
         by_asset, by_time = prunable(self.view.name)
         return Pruning(
             among=tuple(self.assets) if by_asset and self.assets else None,
@@ -100,7 +109,7 @@ class Selection:
         entity = self.view.table.entity
         if not self.assets:
             return ["false"]
-        if len(self.assets) <= _LITERALS:
+        if len(self.assets) <= FEW:
             return [f"{entity} IN ({', '.join(map(literal, self.assets))})"]
         import pyarrow as pa
 

@@ -319,6 +319,11 @@ class Store(Tracked):
 
         return exporting.export(self._reader, Path(folder), snapshot=snapshot.id, tables=tables)
 
+    def stored(self, table: str) -> int:
+        """How many rows of a table are stored, replaced ones included; asks the catalog alone."""
+        self._guard()
+        return int(self._catalog.totals()["tables"][table])
+
     def info(self) -> StoreInfo:
         """What the store holds; asks the catalog alone."""
         self._guard()

@@ -49,6 +49,7 @@ def make_app(looked_at: Fleet, settings: Settings | None = None, runner: Runner 
         # A question that runs into its time goes on in its thread: there are no more threads than may work at once.
         anyio.to_thread.current_default_thread_limiter().total_tokens = set_up.at_once
         yield
+        desk.followed.close()
 
     app = FastAPI(
         title="tsfleet",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 from fastapi import Depends, Request
 
 from jobs.web.audit import Audit
+from jobs.web.followed import Followed
 from jobs.web.kept import Kept
 from jobs.web.problems import Refused
 from jobs.web.sandbox import Sandbox
@@ -37,6 +38,7 @@ class Desk:
         self.sessions = Sessions(settings.session_s)
         self.audit = Audit(folder, fleet.store.clock)
         self.kept = Kept()
+        self.followed = Followed(fleet.store, behind_s=settings.behind_s)
         self.sandbox = Sandbox(
             fleet.store.path,
             memory=settings.sql_bytes,
@@ -44,6 +46,7 @@ class Desk:
             rows=settings.sql_rows,
             waiting_s=settings.waiting_s,
         )
+        self._large = False
         #: Another with every start: a new release or configuration may answer the same snapshot otherwise.
         self.start = secrets.token_hex(4)
 
@@ -54,6 +57,23 @@ class Desk:
     def once(self, snapshot: Snapshot, key: Hashable, make: Callable[[], T]) -> T:
         """An answer that is made once for a snapshot."""
         return self.kept.get((snapshot.id, key), make)
+
+    def recently(self, snapshot: Snapshot, key: Hashable, make: Callable[[], T]) -> T:
+        """The same for what is shown of all assets: over a large fleet it may stand behind the newest commit a little.
+
+        Args:
+            snapshot: the newest.
+        """
+        if self.is_large:
+            return self.followed.get(key, snapshot.id, make)
+        return self.once(snapshot, key, make)
+
+    @property
+    def is_large(self) -> bool:
+        """Whether there are so many scores that what is shown of all of them is not made for every commit."""
+        if not self._large:  # once it is, it stays so
+            self._large = self.fleet.store.stored("scores") > self.settings.exact_scores
+        return self._large
 
     def visible(self, snapshot: Snapshot, principal: Principal) -> tuple[str, ...] | None:
         """The assets that somebody may see, in order; None is all of them."""

@@ -117,7 +117,13 @@ def page(
     text = (
         environment()
         .get_template(name)
-        .render(request=request, path=request.url.path, principal=request.state.principal, **values)
+        .render(
+            request=request,
+            path=request.url.path,
+            principal=request.state.principal,
+            large=request.app.state.desk.is_large,
+            **values,
+        )
     )
     # What a name holds that is no character becomes a mark in place of it.
     return HTMLResponse(text.encode("utf-8", "replace"), status, dict(headers or {}))

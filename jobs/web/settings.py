@@ -26,6 +26,8 @@ class Settings:
         at_once: so many requests are worked on at once.
         sql_s, sql_bytes, sql_rows: what a question in SQL may take: time, address space, rows of its answer.
         session_s: how long a login holds.
+        exact_scores, behind_s: with more scores than these, sums over all assets may stand behind the newest commit by
+            so many seconds.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +43,8 @@ class Settings:
     sql_bytes: int = 2_000_000_000
     sql_rows: int = 1_000_000
     session_s: float = 12 * 3600.0
+    exact_scores: int = 1_000_000
+    behind_s: float = 60.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.port <= 65_535:

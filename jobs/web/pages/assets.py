@@ -62,6 +62,11 @@ ORDER = {
 }
 
 
+Rows = list[dict[str, object]]
+#: How many there are, the rows of a page, their pictures, and by facet its values.
+Found = tuple[dict[str, object], Rows, dict[str, Markup], dict[str, Rows]]
+
+
 @dataclass(frozen=True, slots=True)
 class Sought:
     """Which assets are meant; an empty word is any."""
@@ -97,12 +102,12 @@ def assets(
     seen = desk.visible(snapshot, who)
     days = panel_of(desk, snapshot, product, None, None, seen)
     tables = {
-        "errors": desk.once(snapshot, ("errors", name, seen), lambda: _errors(desk, snapshot, name, days)),
+        "errors": desk.recently(snapshot, ("errors", name, seen), lambda: _errors(desk, snapshot, name, days)),
         "seen": pa.table({"asset_id": pa.array(seen or (), pa.string())}),
     }
     values = {**asdict(sought), "product": name, "some": seen is not None}
 
-    def ask(query: str, **more: object) -> list[dict[str, object]]:
+    def ask(query: str, **more: object) -> Rows:
         return snapshot.sql(LISTED + query, {**values, **more}, tables).rows()
 
     order = f"select * from found order by {ORDER[sort]}"  # noqa: S608  out of the table above
@@ -110,15 +115,14 @@ def assets(
         rows = snapshot.sql(LISTED + order, values, tables).arrow().rename_columns(EXPORTED)
         return answered(rows, format, headers=response.headers, name="assets", beside={"snapshot": snapshot.id})
 
-    def find() -> tuple[dict[str, object], list[dict[str, object]], dict[str, list[dict[str, object]]]]:
-        skipped = ROWS * (page_number - 1)
-        listed = f"{order} limit {ROWS} offset $skipped"
-        return ask(COUNTED)[0], ask(listed, skipped=skipped), {facet: ask(_facet(facet)) for facet in FACETS}
+    def find() -> Found:
+        rows = ask(f"{order} limit {ROWS} offset $skipped", skipped=ROWS * (page_number - 1))
+        pictures = sparks(days, [str(row["asset_id"]) for row in rows])
+        return ask(COUNTED)[0], rows, pictures, {facet: ask(_facet(facet)) for facet in FACETS}
 
     key = ("assets", *values.values(), sort, page_number, seen)
-    counted, rows, facets = desk.once(snapshot, key, find)
+    counted, rows, pictures, facets = desk.recently(snapshot, key, find)
     asked = {**asdict(sought), "product": product, "sort": sort, "page": page_number}
-    pictures = desk.once(snapshot, ("pictures", *key), lambda: sparks(days, [str(row["asset_id"]) for row in rows]))
     return page(
         request, "assets.html", response.headers, rows=rows, pictures=pictures, days=days,
         total=counted["n"], all=counted["everything"],

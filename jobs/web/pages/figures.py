@@ -114,7 +114,7 @@ def panel_of(
 ) -> Panel:
     """Assets day by day, made once for a snapshot."""
     name, measured = product_of(desk, product), metric or desk.fleet.config.promotion.metric
-    return desk.once(
+    return desk.recently(
         snapshot,
         ("panel", name, measured, role, only),
         lambda: questions.panel(snapshot, metric=measured, product=name, role=role, only=only),
@@ -217,7 +217,7 @@ def figure(
     snapshot = desk.snapshot()
     only = desk.among(snapshot, who, None if asked.asset is None else [asked.asset])
     key = ("figure", name, asked, only, desk.fleet.clock.now().date() if name in WHOLE else None)
-    made = desk.once(snapshot, key, lambda: _drawn(draw(View(desk, snapshot, asked, only))))
+    made = desk.recently(snapshot, key, lambda: _drawn(draw(View(desk, snapshot, asked, only))))
     if form == "json":
         return Response(made.json, media_type="application/json", headers=dict(response.headers))
     if form == "csv":

@@ -50,8 +50,8 @@ def fleet(
     snapshot = desk.snapshot()
     config, folder = desk.fleet.config, desk.fleet.store.path
     product_of(desk, product)
-    state = desk.once(snapshot, "status", desk.fleet.status)
-    seen = desk.once(
+    state = desk.recently(snapshot, "status", desk.fleet.status)
+    seen = desk.recently(
         snapshot,
         ("glance", product, metric),
         lambda: questions.glance(

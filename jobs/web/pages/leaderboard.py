@@ -33,7 +33,7 @@ def leaderboard(
     offered = desk.fleet.default_metrics(name)
     metrics = tuple(dict.fromkeys([*([metric] if metric else []), *offered]))
     asked = {"product": product, "role": role, "metric": metric, "average": average, "by": by}
-    board = desk.once(
+    board = desk.recently(
         snapshot,
         ("board", name, role, metrics, average, by, only),
         lambda: desk.fleet.leaderboard(
