@@ -13,12 +13,13 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from jobs.web.api.shapes import plain
+from jobs.web.api.strict import STRICT
 from jobs.web.desk import AtDesk, Desk, Operator
 from jobs.web.formats import MEDIA, as_json
 from jobs.web.problems import Refused
 from jobs.web.tokens import Principal
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1", dependencies=[STRICT])
 ROW = {"asset_id": "b101", "valid_time": "2024-06-10T07:00:00Z", "y": 3.2}
 _UPLOAD = {
     "requestBody": {

@@ -12,6 +12,7 @@ from pydantic import AwareDatetime
 
 from fleet.metrics import quantile_column
 from jobs.web.api.shapes import example
+from jobs.web.api.strict import STRICT
 from jobs.web.desk import WHOLE, AtDesk, Desk, Reader
 from jobs.web.formats import Form, answered, form_of
 from jobs.web.fresh import fresh
@@ -20,7 +21,7 @@ from jobs.web.problems import Refused
 from jobs.web.tokens import Principal
 from store.reading import Snapshot
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1", dependencies=[STRICT])
 
 Names = Annotated[list[str] | None, Query(max_length=1_000)]
 Word = Annotated[str | None, Query(max_length=600)]

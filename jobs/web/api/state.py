@@ -11,12 +11,13 @@ from fastapi import APIRouter, Query, Request, Response
 from fleet.leaderboard import Leaderboard
 from jobs.web.api.listings import Names, Word
 from jobs.web.api.shapes import PROBLEMS, example, plain
+from jobs.web.api.strict import STRICT
 from jobs.web.desk import ADMIN, WHOLE, AtDesk, Reader
 from jobs.web.formats import Form, answered, as_json, form_of
 from jobs.web.fresh import fresh
 from jobs.web.problems import Refused
 
-router = APIRouter()
+router = APIRouter(dependencies=[STRICT])
 V1 = "/api/v1"
 
 

@@ -46,13 +46,13 @@ def windows(
 
 
 def decay_of(desk: Desk, snapshot: Snapshot, seen: Panel, only: tuple[str, ...] | None, asked: Windows) -> Decay:
-    """Each asset of some days in the two windows; made once for a snapshot.
+    """Each asset of some days in the two windows; made once for all who ask.
 
     Args:
         seen: the days; only: of which assets, as far as that was cut.
     """
     key = ("decay", asked, seen.metric, seen.role, only)
-    return desk.once(
+    return desk.recently(
         snapshot,
         key,
         lambda: decay(seen, recent=asked.recent, history=asked.history, effect=asked.effect, until=asked.until),
