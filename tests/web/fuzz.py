@@ -1,4 +1,4 @@
-"""Requests made out of the description of REST: ``python -m tests.web.fuzz [--cases 100] [--seed 0] [--operation NAME]``.
+"""Requests made out of the description of REST: ``python -m tests.web.fuzz [--cases 100] [--seed 0]``.
 
 Schemathesis asks a small fleet's server, with a token that may do all, for what the description allows and for what it
 does not; a failure is an answer that the description does not have, such as an error of ours or a wrong type. One JSON
@@ -49,7 +49,8 @@ def fuzz(
     address, log = f"http://127.0.0.1:{client.port}", folder / "fuzz.ndjson"
     done = subprocess.run(
         [
-            COMMAND, "run", f"{address}/api/v1/openapi.json", "--header", f"Authorization: Bearer {client.token('admin')}",
+            COMMAND, "run", f"{address}/api/v1/openapi.json",
+            "--header", f"Authorization: Bearer {client.token('admin')}",
             "--max-examples", str(cases), "--seed", str(seed), "--phases", "examples,coverage,fuzzing",
             "--checks", "all", "--exclude-checks", "positive_data_acceptance", "--continue-on-failure", "--no-shrink",
             "--generation-database", "none", "--suppress-health-check", "all",
@@ -73,9 +74,7 @@ def _count(event: dict[str, Any], found: dict[str, Counter[str]]) -> None:
     recorder = event["recorder"]
     mine = found.setdefault(recorder["label"], Counter())
     mine["cases"] += len(recorder.get("cases", ()))  # a phase may have none
-    mine["failures"] += sum(
-        one["status"] == "failure" for each in recorder.get("checks", {}).values() for one in each
-    )
+    mine["failures"] += sum(one["status"] == "failure" for each in recorder.get("checks", {}).values() for one in each)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ class Asked(BaseModel):
     )
 
     sql: str = Field(min_length=1, max_length=100_000)
-    at: int | None = Field(None, ge=0, le=2**53, description="a snapshot; the newest by default")
+    at: int | None = Field(None, strict=True, ge=0, le=2**53, description="a snapshot; the newest by default")
 
 
 @router.post("/sql", responses=example(recipe="gbm", n=54))

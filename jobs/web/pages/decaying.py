@@ -12,6 +12,7 @@ from fastapi import Query
 from fleet.questions import Panel
 from fleet.review.decay import Decay, comparable, decay, ordered
 from fleet.review.report import EFFECT, HISTORY_DAYS, RECENT_DAYS
+from jobs.web.moments import Day
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -39,7 +40,7 @@ def windows(
     recent: Annotated[int, Query(ge=1, le=30)] = RECENT_DAYS,
     history: Annotated[int, Query(ge=3, le=60)] = HISTORY_DAYS,
     effect: Annotated[float, Query(gt=0, le=100)] = EFFECT,
-    until: date | None = None,
+    until: Day | None = None,
 ) -> Windows:
     """What of a request is about windows."""
     return Windows(product, recent, history, effect, until)

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime
 
 from fleet import questions
 from fleet.comparison import Role
@@ -19,6 +18,7 @@ from fleet.questions.panel import WINDOW
 from jobs.web.desk import AtDesk, Desk, Needs, Reader
 from jobs.web.formats import answered, table_of
 from jobs.web.fresh import fresh
+from jobs.web.moments import Instant
 from jobs.web.pages import attic, decaying
 from jobs.web.pages.decaying import Windows, windows
 from jobs.web.problems import Refused
@@ -63,7 +63,7 @@ def _looked(
     average: Average = "mean",
     by: Word = None,
     recipe: Word = None,
-    issue: AwareDatetime | None = None,
+    issue: Instant | None = None,
     history: Word = None,
     job: Word = None,
     days: Days = 7,
