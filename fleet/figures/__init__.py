@@ -6,6 +6,7 @@ Nothing here asks the store: `fleet.questions` does. Every text that a user can 
 from fleet.figures.course import Course, changed, course
 from fleet.figures.fan import Scene, extremes, fan
 from fleet.figures.jobs import durations, standing, timeline
+from fleet.figures.life import life
 from fleet.figures.look import embedded, literal, nothing, number, page, page_of
 from fleet.figures.panels import density, heat, spread
 from fleet.figures.profiles import calibration, errors
@@ -28,6 +29,7 @@ __all__ = [
     "extremes",
     "fan",
     "heat",
+    "life",
     "literal",
     "nothing",
     "number",

@@ -14,6 +14,7 @@ from fleet.questions.curves import (
     since,
 )
 from fleet.questions.glance import Glance, Job, Ranked, Scored, Worst, glance, ranked, scored
+from fleet.questions.life import Life, inputs, life
 from fleet.questions.panel import Panel, panel
 from fleet.questions.profiles import Profile, Reliability, profiles, reliability
 from fleet.questions.ran import Ran, Work, became, causes, ran
@@ -23,6 +24,7 @@ __all__ = [
     "Glance",
     "Job",
     "Known",
+    "Life",
     "Panel",
     "Profile",
     "Ran",
@@ -36,7 +38,9 @@ __all__ = [
     "causes",
     "forecast_of",
     "glance",
+    "inputs",
     "known_between",
+    "life",
     "nearest_issue",
     "newest_issue",
     "panel",

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Match
 
 from jobs.web import problems
 from jobs.web.api import acts, listings, state
@@ -89,7 +91,16 @@ def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     answer = _answer(request, problems.problem(error.status_code, str(error.detail)))
     answer.headers.update(error.headers or {})
+    if error.status_code == 405:  # the router names the methods of one route; the next may have the path, too
+        answer.headers["allow"] = ", ".join(_methods(request))
     return answer
+
+
+def _methods(request: Request) -> list[str]:
+    routes = (one for router in ROUTERS for one in router.routes if isinstance(one, APIRoute))
+    return sorted(
+        {name for one in routes if one.matches(request.scope)[0] is not Match.NONE for name in one.methods or ()}
+    )
 
 
 def _invalid(request: Request, error: Exception) -> Response:

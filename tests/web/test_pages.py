@@ -22,8 +22,10 @@ from tests.jobs.conftest import make_fleet
 from tests.web.conftest import NASTY, Client, served
 
 EVERY = (*(address for address, _ in PAGES), "/asset?id=north-1", "/leaderboard?by=asset", "/login")
-FIGURES = ("leaderboard", "distribution", "errors", "calibration", "extremes", "fan", "spread", "density", "worst",
-           "changed", "course", "worsened", "timeline", "durations", "alerts")  # fmt: skip
+FIGURES = (
+    *("leaderboard", "distribution", "errors", "calibration", "extremes", "fan", "life", "spread", "density", "worst"),
+    *("changed", "course", "worsened", "timeline", "durations", "alerts"),
+)
 
 
 @pytest.mark.parametrize("path", EVERY)
@@ -56,7 +58,7 @@ def test_a_name_is_text_in_what_is_reflected(ask: Client) -> None:
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_behind_every_figure_is_a_table(ask: Client, name: str) -> None:
-    query = "?asset=north-1" if name == "fan" else ""
+    query = "?asset=north-1" if name in ("fan", "life") else ""
     made = json.loads(ask(f"/figures/{name}.json{query}").body)
     assert made["layout"]["title"]["text"]
     if not made["data"]:  # this fleet has no quantiles, no alert, three days of scores, and the figures say so
@@ -116,7 +118,7 @@ def test_an_empty_store_has_pages(tmp_path: Path) -> None:
         for path in (*(address for address, _ in PAGES), "/api/v1/assets", "/api/v1/leaderboard", "/metrics"):
             assert ask(path, accept="*/*").status == 200, path
         for name in FIGURES:
-            if name == "fan":
+            if name in ("fan", "life"):
                 continue
             assert ask(f"/figures/{name}.json").status == 200, name
 

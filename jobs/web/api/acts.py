@@ -10,15 +10,17 @@ from typing import Annotated
 import pyarrow as pa
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.web.api.shapes import plain
+from jobs.web.api.strict import STRICT
 from jobs.web.desk import AtDesk, Desk, Operator
 from jobs.web.formats import MEDIA, as_json
+from jobs.web.moments import Instant
 from jobs.web.problems import Refused
 from jobs.web.tokens import Principal
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1", dependencies=[STRICT])
 ROW = {"asset_id": "b101", "valid_time": "2024-06-10T07:00:00Z", "y": 3.2}
 _UPLOAD = {
     "requestBody": {
@@ -112,8 +114,8 @@ class Wanted(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"slot": "2024-06-10T05:05:00Z"}})
 
-    slot: AwareDatetime | None = Field(None, description="the logical time; the last one that is due by default")
-    again: bool = Field(False, description="do it anew although it is done")
+    slot: Instant | None = Field(None, description="the logical time; the last one that is due by default")
+    again: bool = Field(False, strict=True, description="do it anew although it is done")
 
 
 SHOWN = {"id": "9f2c51", "job": "nightly", "slot": "2024-06-10T02:00:00Z", "revision": 0, "status": "asked"}

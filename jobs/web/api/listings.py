@@ -4,29 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import date
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime
 
 from fleet.metrics import quantile_column
 from jobs.web.api.shapes import example
+from jobs.web.api.strict import STRICT
 from jobs.web.desk import WHOLE, AtDesk, Desk, Reader
 from jobs.web.formats import Form, answered, form_of
 from jobs.web.fresh import fresh
+from jobs.web.moments import Day, Instant
 from jobs.web.paging import Listing
 from jobs.web.problems import Refused
 from jobs.web.tokens import Principal
 from store.reading import Snapshot
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1", dependencies=[STRICT])
 
 Names = Annotated[list[str] | None, Query(max_length=1_000)]
 Word = Annotated[str | None, Query(max_length=600)]
 Limit = Annotated[int, Query(ge=1, le=100_000)]
 Cursor = Annotated[str | None, Query(max_length=4_000)]
-Instant = AwareDatetime | None
 
 ID = {"asset_id": "VARCHAR"}
 SAME = {name: f"{name} = ${name}" for name in ("product", "recipe", "name", "status", "kind", "role", "job", "truth")}
@@ -206,10 +205,10 @@ def forecasts(
     product: Word = None,
     quantile: Quantiles = None,
     which: Literal["latest", "published"] = "latest",
-    as_of: Instant = None,
-    issue_time: Instant = None,
-    since: Instant = None,
-    until: Instant = None,
+    as_of: Instant | None = None,
+    issue_time: Instant | None = None,
+    since: Instant | None = None,
+    until: Instant | None = None,
 ) -> Response:
     """What was issued: one row for each asset, product, issue and valid time.
 
@@ -235,7 +234,7 @@ def forecasts(
 
 
 @router.get("/actuals", responses=example(asset_id="b101", valid_time="2024-06-10T07:00:00Z", y=3.2))
-def actuals(page: Paged, asset: Names = None, since: Instant = None, until: Instant = None) -> Response:
+def actuals(page: Paged, asset: Names = None, since: Instant | None = None, until: Instant | None = None) -> Response:
     """Readings, the newest revision of each; ``since`` is included, ``until`` is not."""
     return page.of("actuals", ACTUALS, asset, since=since, until=until)
 
@@ -248,8 +247,8 @@ def scores(
     recipe: Word = None,
     role: Word = None,
     truth: Literal["latest", "first"] | None = None,
-    since: date | None = None,
-    until: date | None = None,
+    since: Day | None = None,
+    until: Day | None = None,
 ) -> Response:
     """Sufficient statistics by local day and lead, from which any metric over any window is made."""
     return page.of(
@@ -259,7 +258,7 @@ def scores(
 
 @router.get("/decisions", responses=example(asset_id="b101", verdict="promoted", champion="gbm"))
 def decisions(
-    page: Paged, asset: Names = None, product: Word = None, since: Instant = None, until: Instant = None
+    page: Paged, asset: Names = None, product: Word = None, since: Instant | None = None, until: Instant | None = None
 ) -> Response:
     """Who was weighed against whom, with which figures, and why it was decided so."""
     return page.of("decisions", DECISIONS, asset, product=product, since=since, until=until)

@@ -6,12 +6,13 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.web.api.shapes import example
+from jobs.web.api.strict import STRICT
 from jobs.web.desk import AtDesk, Desk, WholeReader
 from jobs.web.formats import Form, answered, form_of
 from jobs.web.sandbox import Answered
 from jobs.web.tokens import Principal
 
-router = APIRouter(prefix="/api/v1")
+router = APIRouter(prefix="/api/v1", dependencies=[STRICT])
 
 
 class Asked(BaseModel):
@@ -23,7 +24,7 @@ class Asked(BaseModel):
     )
 
     sql: str = Field(min_length=1, max_length=100_000)
-    at: int | None = Field(None, ge=0, le=2**53, description="a snapshot; the newest by default")
+    at: int | None = Field(None, strict=True, ge=0, le=2**53, description="a snapshot; the newest by default")
 
 
 @router.post("/sql", responses=example(recipe="gbm", n=54))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import date
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
@@ -11,12 +10,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fleet.leaderboard import Leaderboard
 from jobs.web.api.listings import Names, Word
 from jobs.web.api.shapes import PROBLEMS, example, plain
+from jobs.web.api.strict import STRICT
 from jobs.web.desk import ADMIN, WHOLE, AtDesk, Reader
 from jobs.web.formats import Form, answered, as_json, form_of
 from jobs.web.fresh import fresh
+from jobs.web.moments import Day
 from jobs.web.problems import Refused
 
-router = APIRouter()
+router = APIRouter(dependencies=[STRICT])
 V1 = "/api/v1"
 
 
@@ -46,8 +47,8 @@ def leaderboard(  # noqa: PLR0913, PLR0917  a parameter for each way to cut it, 
     role: Literal["backtest", "live"] = "backtest",
     metric: Annotated[list[str] | None, Query(max_length=20)] = None,
     average: Literal["mean", "median", "micro"] = "mean",
-    since: date | None = None,
-    until: date | None = None,
+    since: Day | None = None,
+    until: Day | None = None,
     by: Word = None,
     asset: Names = None,
     format: Form | None = None,  # noqa: A002  the name in the URL

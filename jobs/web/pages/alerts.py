@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import RedirectResponse
 
 from fleet.config.alerting import SEVERITIES
 from jobs.alerts import seen
@@ -63,10 +64,12 @@ def alert(
     response: Response,
     desk: AtDesk,
     who: WholeReader,
-    id: str = Query(max_length=600),  # noqa: A002  the name in the URL
+    id: Word = None,  # noqa: A002  the name in the URL
     page_number: Place = 1,
 ) -> Response:
-    """One alert: the assets behind it, what people said, who was told."""
+    """One alert: the assets behind it, what people said, who was told; without an id the list of them."""
+    if not id:
+        return RedirectResponse("/alerts", 303)
     fresh(request, response, desk, who, timed=True)
     snapshot = desk.snapshot()
     found = seen.one(snapshot, desk.fleet.clock.now(), id)

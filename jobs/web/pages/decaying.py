@@ -12,6 +12,7 @@ from fastapi import Query
 from fleet.questions import Panel
 from fleet.review.decay import Decay, comparable, decay, ordered
 from fleet.review.report import EFFECT, HISTORY_DAYS, RECENT_DAYS
+from jobs.web.moments import Day
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -39,20 +40,20 @@ def windows(
     recent: Annotated[int, Query(ge=1, le=30)] = RECENT_DAYS,
     history: Annotated[int, Query(ge=3, le=60)] = HISTORY_DAYS,
     effect: Annotated[float, Query(gt=0, le=100)] = EFFECT,
-    until: date | None = None,
+    until: Day | None = None,
 ) -> Windows:
     """What of a request is about windows."""
     return Windows(product, recent, history, effect, until)
 
 
 def decay_of(desk: Desk, snapshot: Snapshot, seen: Panel, only: tuple[str, ...] | None, asked: Windows) -> Decay:
-    """Each asset of some days in the two windows; made once for a snapshot.
+    """Each asset of some days in the two windows; made once for all who ask.
 
     Args:
         seen: the days; only: of which assets, as far as that was cut.
     """
     key = ("decay", asked, seen.metric, seen.role, only)
-    return desk.once(
+    return desk.recently(
         snapshot,
         key,
         lambda: decay(seen, recent=asked.recent, history=asked.history, effect=asked.effect, until=asked.until),

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime
 
 from fleet import questions
 from fleet.comparison import Role
@@ -19,6 +18,7 @@ from fleet.questions.panel import WINDOW
 from jobs.web.desk import AtDesk, Desk, Needs, Reader
 from jobs.web.formats import answered, table_of
 from jobs.web.fresh import fresh
+from jobs.web.moments import Instant
 from jobs.web.pages import attic, decaying
 from jobs.web.pages.decaying import Windows, windows
 from jobs.web.problems import Refused
@@ -63,7 +63,7 @@ def _looked(
     average: Average = "mean",
     by: Word = None,
     recipe: Word = None,
-    issue: AwareDatetime | None = None,
+    issue: Instant | None = None,
     history: Word = None,
     job: Word = None,
     days: Days = 7,
@@ -113,13 +113,11 @@ def panel_of(
     desk: Desk, snapshot: Snapshot, product: str | None, metric: str | None, role: Role | None, only: Only
 ) -> Panel:
     """Assets day by day, made once for a snapshot."""
-    name = product_of(desk, product)
+    name, measured = product_of(desk, product), metric or desk.fleet.config.promotion.metric
     return desk.recently(
         snapshot,
-        ("panel", name, metric, role, only),
-        lambda: questions.panel(
-            snapshot, metric=metric or desk.fleet.config.promotion.metric, product=name, role=role, only=only
-        ),
+        ("panel", name, measured, role, only),
+        lambda: questions.panel(snapshot, metric=measured, product=name, role=role, only=only),
     )
 
 
@@ -163,6 +161,20 @@ def _fan(view: View) -> Figure:
     return asset.plot(asked.issue, history=asked.history, recipe=asked.recipe, role=asked.role)
 
 
+def _life(view: View) -> Figure:
+    from fleet import figures
+
+    asked, fleet = view.asked, view.desk.fleet
+    if asked.asset is None or not view.only:
+        raise Refused(404, f"there is no asset {asked.asset!r}", kind="asset-unknown")
+    seen = questions.life(
+        view.snapshot, asked.asset, metric=asked.metric or fleet.config.promotion.metric,
+        product=product_of(view.desk, asked.product), role=asked.role,
+    )  # fmt: skip
+    said = ["as issued" if seen.role == "live" else "as judged, the newest of each recipe"]
+    return figures.life(seen, title=f"{seen.metric} day by day", said=said)
+
+
 FIGURES: Mapping[str, Callable[[View], Figure]] = {
     "leaderboard": lambda view: view.board().plot(view.asked.metric),
     "distribution": lambda view: view.board().plot_distribution(view.asked.metric),
@@ -170,6 +182,7 @@ FIGURES: Mapping[str, Callable[[View], Figure]] = {
     "calibration": lambda view: view.plots().calibration(role=view.role),
     "extremes": lambda view: view.plots().extremes(view.asked.metric, history=view.asked.history),
     "fan": _fan,
+    "life": _life,
     "spread": _spread,
     "density": _density,
     "worst": _worst,

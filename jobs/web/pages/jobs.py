@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import AwareDatetime
 
 from fleet import questions
 from fleet.questions.ran import TIMED, USUAL, Ran, ran_of
@@ -17,6 +16,7 @@ from jobs.health import Health, health
 from jobs.web.api.listings import Cursor
 from jobs.web.desk import AtDesk, Desk, WholeReader
 from jobs.web.fresh import fresh
+from jobs.web.moments import Instant
 from jobs.web.pages.attic import work_of
 from jobs.web.pages.figures import Days, Word
 from jobs.web.paging import Listing
@@ -60,7 +60,7 @@ def jobs(
     job: Word = None,
     status: Word = None,
     days: Days = 7,
-    slot: AwareDatetime | None = None,
+    slot: Instant | None = None,
     after: Cursor = None,
 ) -> Response:
     """How the jobs are, and what ran; of one run what became of its assets."""

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, get_args
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import RedirectResponse
 
 from jobs.web.api.sql import ask
-from jobs.web.desk import WHOLE, AtDesk, Desk, WholeReader
+from jobs.web.desk import WHOLE, AtDesk, Desk, Needs, Operator, WholeReader
 from jobs.web.formats import Form, answered, as_text
 from jobs.web.problems import Refused
 from jobs.web.render import page
-from jobs.web.tokens import Principal
+from jobs.web.saved import Saved
+from jobs.web.tokens import Principal, web_folder
 from store.schema import VIEWS
 
 router = APIRouter(include_in_schema=False)
@@ -57,6 +59,27 @@ async def asked(request: Request, desk: AtDesk, who: WholeReader) -> Response:
     return await run_in_threadpool(_answer, request, desk, who, sent.get("q", [""])[0], sent.get("as", [""])[0])
 
 
+@router.post("/sql/saved")
+async def kept(request: Request, desk: AtDesk, who: Operator) -> Response:
+    """Keep a question under a name, or forget it: for all who look at this fleet."""
+    Needs("operate", whole=True)(request)
+    sent = parse_qs((await request.body()).decode("utf-8", "replace"))
+    return await run_in_threadpool(_kept, request, desk, who, {name: values[0] for name, values in sent.items()})
+
+
+def _kept(request: Request, desk: Desk, who: Principal, sent: Mapping[str, str]) -> Response:
+    name, text = sent.get("name", ""), sent.get("q", "")
+    client = request.client.host if request.client else ""
+    saved = Saved(web_folder(desk.fleet.store.path))
+    act = "query-forgotten" if sent.get("do") == "forget" else "query-kept"
+    desk.audit.tell(act, actor=who.name, token=who.id, address=client, name=name, sql=text)
+    if act == "query-forgotten":
+        saved.forget(name)
+        return RedirectResponse("/sql", 303)
+    saved.keep(name, text)
+    return RedirectResponse("/sql?" + urlencode({"q": text}), 303)
+
+
 def _answer(request: Request, desk: Desk, who: Principal, text: str, form: str) -> Response:
     snapshot = desk.fleet.store.head()
     try:
@@ -92,5 +115,6 @@ def _shown(
 ) -> Response:
     return page(
         request, "sql.html", status=problem.status if problem else 200, sql=text, found=found, problem=problem,
-        examples=EXAMPLES, views=sorted(VIEWS), bounds=desk.settings,
+        examples=EXAMPLES, saved=Saved(web_folder(desk.fleet.store.path)).all(),
+        keeps=request.state.principal.may("operate"), views=sorted(VIEWS), bounds=desk.settings,
     )  # fmt: skip

@@ -34,7 +34,10 @@
       if (!answer.ok) return say(place, made.detail ?? answer.statusText);
       place.replaceChildren();
       place.style.minHeight = `${made.layout.height}px`;
-      await window.Plotly.newPlot(place, made.data, made.layout, { displaylogo: false, responsive: true, typesetMath: false });
+      await window.Plotly.newPlot(place, made.data, made.layout, {
+        displaylogo: false, responsive: true, typesetMath: false,
+        displayModeBar: place.clientWidth < 480 ? false : undefined,  // on a phone it would lie over the title
+      });
       place.dataset.drawn = "yes";
       place.on("plotly_click", (event) => {
         const asset = event.points?.[0]?.customdata;
