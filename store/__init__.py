@@ -15,10 +15,11 @@ from store.errors import StoreError, TsfleetError
 
 if TYPE_CHECKING:
     from store.clock import Clock, FixedClock, system_clock
+    from store.committing import Commit, Conflict
     from store.reading import Result, Snapshot
     from store.store import Store, StoreInfo
     from store.tracking import Run
-    from store.writing import Commit, Conflict, Transaction
+    from store.writing import Transaction
 
 __all__ = [
     "Clock",
@@ -38,8 +39,8 @@ __all__ = [
 
 _HOME = {
     "Clock": "store.clock",
-    "Commit": "store.writing",
-    "Conflict": "store.writing",
+    "Commit": "store.committing",
+    "Conflict": "store.committing",
     "FixedClock": "store.clock",
     "Result": "store.reading",
     "Run": "store.tracking",

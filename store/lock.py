@@ -13,7 +13,7 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from zlib import crc32
@@ -42,15 +42,37 @@ class WriterLock:
     @contextmanager
     def held(self, *, wait_s: float | None = None) -> Iterator[None]:
         """Hold the lock; entering again from the same thread costs nothing."""
+        with self.held_unless(None, wait_s=wait_s):
+            yield
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """A time in which no other thread of this process enters; other processes may."""
+        if not self._threads.acquire(timeout=max(self._wait_s, 0.0)):
+            raise self._busy(self._wait_s)
+        try:
+            yield
+        finally:
+            self._threads.release()
+
+    @contextmanager
+    def held_unless(self, needless: Callable[[], bool] | None, *, wait_s: float | None = None) -> Iterator[bool]:
+        """Hold the lock (True), unless that becomes needless meanwhile (False: then it is not held).
+
+        Args:
+            needless: asked again and again while another has the lock.
+            wait_s: for how long at most.
+        """
         limit = self._wait_s if wait_s is None else wait_s
         if not self._threads.acquire(timeout=max(limit, 0.0)):
             raise self._busy(limit)
         try:
-            if self._depth == 0:
-                self._take(limit)
+            if self._depth == 0 and not self._take(limit, needless):
+                yield False
+                return
             self._depth += 1
             try:
-                yield
+                yield True
             finally:
                 self._depth -= 1
                 if self._depth == 0 and self._file is not None:
@@ -79,7 +101,12 @@ class WriterLock:
             os.close(self._file)
             self._file = None
 
-    def _take(self, limit: float) -> None:
+    @property
+    def wait_s(self) -> float:
+        """How long entering waits at most."""
+        return self._wait_s
+
+    def _take(self, limit: float, needless: Callable[[], bool] | None) -> bool:
         if self._file is None:
             try:
                 self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -97,10 +124,12 @@ class WriterLock:
         while True:
             try:
                 fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
+                return True
             except OSError as cause:
                 if cause.errno not in (errno.EWOULDBLOCK, errno.EAGAIN, errno.EINTR):
                     raise
+            if needless is not None and needless():
+                return False
             if time.monotonic() >= stop_at:
                 raise self._busy(limit)
             time.sleep(pause)

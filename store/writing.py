@@ -9,18 +9,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from store import packs
-from store.catalog import Catalog, Columns, Segment, Writer
-from store.catalog.hot import HotBatch, hot_batch
+from store.catalog import Catalog, Columns, Segment
+from store.catalog.hot import hot_batch
 from store.clock import from_micros, to_micros
-from store.errors import CommitConflict, NotFound, Overtaken, SchemaMismatch, StoreError
+from store.committing import Asked, Before, Commit, Conflict, commit
+from store.errors import CommitConflict, NotFound, SchemaMismatch, StoreError
 from store.ids import commit_key
-from store.revising import Revision, joined, last_of_each_key, replace_small, revise, size, small_vintages
+from store.revising import Revision, joined, last_of_each_key, revise, size, small_vintages
 from store.rows import arrow_to_columns, columns_to_arrow, from_arrow, from_mappings
 from store.schema import STORED, TABLES, Table
 
@@ -34,27 +34,6 @@ SPOOL_ROWS = 1_000_000
 FLUSH_ROWS = 20_000
 FLUSH_AFTER = 10 * 60 * 1_000_000  # microseconds
 _ATTEMPTS = 3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conflict:
-    """A champion that was another one than the caller expected."""
-
-    asset_id: str
-    product: str
-    expected: str | None
-    found: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
-    """What a commit did: ``written`` counts the rows stored per table, ``repeated`` says that it was done before."""
-
-    snapshot: int
-    at: datetime
-    repeated: bool = False
-    conflicts: tuple[Conflict, ...] = ()
-    written: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -79,17 +58,6 @@ class _Pending:
     inserts: list[_Batch] = field(default_factory=list)
     replaces: list[_Batch] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Ready:
-    """What one commit will write, decided before the lock."""
-
-    segments: list[Segment] = field(default_factory=list)
-    hot: list[HotBatch] = field(default_factory=list)
-    small_replaces: list[tuple[Table, Columns, HotBatch]] = field(default_factory=list)
-    looked_up: dict[str, int] = field(default_factory=dict)
-    written: dict[str, int] = field(default_factory=dict)
 
 
 class Transaction:
@@ -250,28 +218,54 @@ class Transaction:
         if self._key is not None:
             before = self._catalog.committed(self._key)
             if before is not None:
-                return self._repeat(before, payload)
+                return self._repeat(Before(*before), payload)
         for attempt in range(_ATTEMPTS):
-            ready = self._prepare()
-            done = self._write_catalog(ready, payload, last=attempt == _ATTEMPTS - 1)
+            done = self._commit_once(payload, last=attempt == _ATTEMPTS - 1)
             if done is not None:
                 return done
         raise AssertionError("the last attempt decides")
+
+    def _commit_once(self, payload: bytes, *, last: bool) -> Commit | None:
+        """None when a look-up turned out to be stale and there is time to do it again."""
+        done = commit(
+            self._catalog,
+            self._prepare(),
+            lambda: to_micros(self._reader.clock.now()),
+            self._prepare if last else None,
+            None if self._upkeep is None else (FLUSH_ROWS, FLUSH_AFTER),
+        )
+        if done is None or isinstance(done, Before):
+            return done if done is None else self._repeat(done, payload)
+        if self._upkeep is not None and done.wanting:
+            self._upkeep(list(done.wanting))
+        return Commit(
+            snapshot=done.snapshot, at=from_micros(done.at), conflicts=tuple(done.conflicts), written=done.written
+        )
 
     def abort(self) -> None:
         """Give up; files already written stay as orphans until upkeep collects them."""
         self._done = True
         self._pending.clear()
 
-    def _prepare(self) -> _Ready:
-        ready = _Ready()
+    def _prepare(self) -> Asked:
+        ready = Asked(
+            note=self._note,
+            key=self._key,
+            payload=self._hash.digest(),
+            expected=self._expected,
+            marks=self._marks,
+            packs=self._packs,
+            promotions=self._promotions,
+            relied=self._relied,
+            seen_at=self._seen_at,
+        )
         for name, pending in self._pending.items():
             table = TABLES[name]
             self._prepare_inserts(ready, table, pending)
             self._prepare_replaces(ready, table, pending)
         return ready
 
-    def _prepare_inserts(self, ready: _Ready, table: Table, pending: _Pending) -> None:
+    def _prepare_inserts(self, ready: Asked, table: Table, pending: _Pending) -> None:
         rows = sum(one.rows for one in pending.inserts)
         if rows >= SEGMENT_ROWS:
             pending.segments += self._write(table, pending.inserts)
@@ -288,7 +282,7 @@ class Transaction:
         if stored:
             ready.written[table.name] = ready.written.get(table.name, 0) + stored
 
-    def _hot_inserts(self, ready: _Ready, table: Table, batches: list[_Batch]) -> int:
+    def _hot_inserts(self, ready: Asked, table: Table, batches: list[_Batch]) -> int:
         if not table.rank:
             ready.hot += [hot_batch(table.name, one.as_columns(), one.rows) for one in batches]
             return sum(one.rows for one in batches)
@@ -299,7 +293,7 @@ class Transaction:
             ready.hot.append(hot_batch(table.replaced, older, size(older)))
         return rows
 
-    def _prepare_replaces(self, ready: _Ready, table: Table, pending: _Pending) -> None:
+    def _prepare_replaces(self, ready: Asked, table: Table, pending: _Pending) -> None:
         rows = sum(one.rows for one in pending.replaces)
         if rows == 0:
             return
@@ -318,7 +312,7 @@ class Transaction:
         if revision.companions is not None and table.replaced is not None:
             self._arrow_ready(ready, STORED[table.replaced], revision.companions)
 
-    def _arrow_ready(self, ready: _Ready, table: Table, rows: pa.Table) -> None:
+    def _arrow_ready(self, ready: Asked, table: Table, rows: pa.Table) -> None:
         if rows.num_rows >= SEGMENT_ROWS:
             from store import segments
 
@@ -340,60 +334,7 @@ class Transaction:
                 made = segments.write(self._folder, STORED[table.replaced], older)
         return made + segments.write(self._folder, table, rows)
 
-    def _write_catalog(self, ready: _Ready, payload: bytes, *, last: bool) -> Commit | None:
-        """The commit proper; None when a look-up turned out to be stale and there is time to do it again."""
-        with self._catalog.writing() as writer:
-            if self._key is not None and (before := writer.committed(self._key)) is not None:
-                return self._repeat(before, payload)
-            self._check_expected(writer)
-            if any(writer.touched_after(name, seen) for name, seen in ready.looked_up.items()):
-                if not last:
-                    return None
-                ready = self._prepare()
-            self._check_blobs(writer)
-            at = to_micros(self._reader.clock.now())
-            if self._says_nothing(ready):
-                return Commit(snapshot=writer.head, at=from_micros(at), written=ready.written)
-            snapshot = writer.begin(at, self._note)
-            written = dict(ready.written)
-            for batch in ready.hot:
-                writer.add_batch(batch)
-            for table, columns, batch in ready.small_replaces:
-                written[table.name] = written.get(table.name, 0) + replace_small(writer, table, columns, batch)
-            for segment in ready.segments:
-                writer.add_segment(segment._replace(v=snapshot, min_v=snapshot, max_v=snapshot))
-            for name, value in self._marks.items():
-                writer.set_mark(name, value)
-            for pack in self._packs:
-                writer.add_pack(pack)
-            conflicts = tuple(c for promotion in self._promotions for c in _promote(writer, written, *promotion))
-            if self._key is not None:
-                writer.remember(self._key, payload, _answer(written, conflicts))
-            wanting = writer.swollen(FLUSH_ROWS, at - FLUSH_AFTER) if self._upkeep is not None else []
-        wanting += [name for name in {one.table: None for one in ready.segments} if name not in wanting]
-        if self._upkeep is not None and wanting:
-            self._upkeep(wanting)
-        return Commit(snapshot=snapshot, at=from_micros(at), conflicts=conflicts, written=written)
-
-    def _check_expected(self, writer: Writer) -> None:
-        for name, value in self._expected:
-            if (found := writer.mark(name)) != value:
-                raise Overtaken(
-                    f"the watermark {name!r} is {found!r}, this transaction relied on {value!r}",
-                    hint="another took the work over; leave it to them",
-                )
-
-    def _check_blobs(self, writer: Writer) -> None:
-        if self._relied and writer.lost_blobs(self._relied, self._seen_at or 0):
-            told = "an asset was erased meanwhile, and with it blobs that this commit relies on"
-            raise CommitConflict(told, hint="begin another transaction and put everything into it again")
-
-    def _says_nothing(self, ready: _Ready) -> bool:
-        """Whether the commit would change nothing; then it makes no snapshot either."""
-        rows = ready.hot or ready.small_replaces or ready.segments
-        return not (rows or self._packs or self._promotions or self._marks or self._key is not None)
-
-    def _repeat(self, before: tuple[bytes, int, str], payload: bytes) -> Commit:
+    def _repeat(self, before: Before, payload: bytes) -> Commit:
         known, snapshot, answer = before
         if known != payload:
             raise CommitConflict(
@@ -404,11 +345,6 @@ class Transaction:
         told = json.loads(answer)
         conflicts = tuple(Conflict(**one) for one in told["conflicts"])
         return Commit(snapshot=snapshot, at=at, repeated=True, conflicts=conflicts, written=told["written"])
-
-
-def _answer(written: Mapping[str, int], conflicts: Iterable[Conflict]) -> str:
-    names = ("asset_id", "product", "expected", "found")
-    return json.dumps({"written": written, "conflicts": [{n: getattr(c, n) for n in names} for c in conflicts]})
 
 
 def _digest(hasher: Any, batch: _Batch) -> None:
@@ -438,32 +374,3 @@ def _digest(hasher: Any, batch: _Batch) -> None:
 
 def _small(table: Table, batch: _Batch) -> Columns:
     return batch.as_columns() if batch.rows else {name: [] for name in table.names}
-
-
-def _promote(
-    writer: Writer, written: dict[str, int], champions: Columns, expected: list[str | None], decisions: Columns
-) -> list[Conflict]:
-    table = TABLES["champions"]
-    conflicts = []
-    keep = []
-    versions = champions.get("version_id", [None] * len(expected))
-    for i, (asset, product) in enumerate(zip(champions["asset_id"], champions["product"], strict=True)):
-        found = writer.champion(asset, product)
-        if found == expected[i]:
-            writer.set_champion(asset, product, versions[i])
-            keep.append(i)
-        else:
-            conflicts.append(Conflict(asset_id=asset, product=product, expected=expected[i], found=found))
-    if keep:
-        kept, rows = last_of_each_key(table, {name: [values[i] for i in keep] for name, values in champions.items()})
-        batch = hot_batch(table.name, kept, rows)
-        written["champions"] = written.get("champions", 0) + replace_small(writer, table, kept, batch)
-    rows = len(decisions["asset_id"])
-    if rows:
-        lost = {(c.asset_id, c.product) for c in conflicts}
-        verdicts = decisions.get("verdict") or [None] * rows
-        told = zip(decisions["asset_id"], decisions["product"], verdicts, strict=True)
-        decisions = decisions | {"verdict": ["conflict" if (a, p) in lost else verdict for a, p, verdict in told]}
-        writer.add_hot("decisions", decisions, rows)
-        written["decisions"] = written.get("decisions", 0) + rows
-    return conflicts

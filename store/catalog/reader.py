@@ -7,7 +7,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,13 +34,14 @@ from store.catalog.meaning import RESTORE, sensible, translated
 from store.catalog.writer import Writer
 from store.clock import from_micros
 from store.errors import Damaged, FormatTooNew, NotFound, ReadOnly, SnapshotExpired, StoreBusy
-from store.files import check_local, is_local, sync_folder
+from store.files import check_local, is_local, sync_folder, told
 from store.lock import WriterLock
 from store.schema import STORED, TABLES
 
 if TYPE_CHECKING:
     from store.catalog.checking import Fault
     from store.catalog.removing import Remover
+    from store.letters import Mailbox
 
 _BUSY_S = 60.0
 
@@ -56,6 +57,7 @@ class Catalog:
         self._reader: sqlite3.Connection | None = None
         self._writer: sqlite3.Connection | None = None
         self._log = folder / (NAME + "-wal")
+        self._mailbox: Mailbox | None = None
         #: What the files of a catalog looked like that is read as one that nobody changes; None where SQLite looks.
         self._still: tuple[int, ...] | None = None
         self._segments: dict[str, tuple[int, tuple[Segment, ...]]] = {}
@@ -99,6 +101,30 @@ class Catalog:
         with self._transaction(Remover) as remover:
             yield remover
 
+    @property
+    def lock(self) -> WriterLock:
+        """The writers' lock."""
+        return self._lock
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """Of this open store: what waits for another writer, or for this one."""
+        if self._mailbox is None:
+            from store.letters import Mailbox  # not before somebody writes: opening is measured
+
+            self._mailbox = Mailbox(self._path.parent)
+        return self._mailbox
+
+    def told(self) -> dict[str, list[int]]:
+        """See :meth:`Writer.told`."""
+        with self.reading() as connection:
+            return Writer(connection).told()
+
+    def sync_log(self) -> None:
+        """Make what others committed durable: one that was killed may have left that to the system."""
+        with suppress(FileNotFoundError), told(self._log), self._log.open("rb") as log:
+            os.fsync(log.fileno())
+
     def compact(self, wait_s: float) -> bool:
         """See :func:`store.catalog.removing.compact`."""
         from store.catalog.removing import compact
@@ -141,6 +167,8 @@ class Catalog:
             with self._lock.held():
                 self._writer.close()
                 self._writer = None
+        if self._mailbox is not None:
+            self._mailbox.close()
 
     def _connect_reader(self) -> tuple[sqlite3.Connection, tuple[int, ...] | None]:
         """A connection, and what the files must go on looking like when it takes them for unchanging."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from store.catalog.layout import (
     MAX_HOT_ROWS,
@@ -26,6 +26,8 @@ from store.schema import DERIVED, FILED, STORED, Table
 if TYPE_CHECKING:
     from store.catalog.hot import HotBatch
     from store.packs import Pack
+
+T = TypeVar("T")
 
 
 class Writer:
@@ -84,8 +86,45 @@ class Writer:
         """Add the snapshot row; its number is the ``_v`` of every row of this commit."""
         self.head += 1
         self._at = at
+        self._place.clear()
         self._insert("snapshots", (self.head, at, note))
         return self.head
+
+    def attempt(self, act: Callable[[], T]) -> T | None:
+        """What an act returns that is part of this commit; None when it failed, and then nothing of it is left.
+
+        Raises:
+            what ended the whole transaction, as a full disk does.
+        """
+        kept = (self.head, self._at, dict(self._changes), len(self._batches), self._reshaped)
+        self._connection.execute("SAVEPOINT attempt")
+        try:
+            done = act()
+        except (StoreError, sqlite3.Error, ValueError, TypeError, LookupError):
+            if not self._connection.in_transaction:
+                raise
+            self._connection.execute("ROLLBACK TO attempt")
+            self.head, self._at, self._changes, batches, self._reshaped = kept
+            del self._batches[batches:]
+            done = None
+        self._connection.execute("RELEASE attempt")
+        return done
+
+    @property
+    def at(self) -> int:
+        """When the newest snapshot of this commit was made."""
+        assert self._at is not None
+        return self._at
+
+    def told(self) -> dict[str, list[int]]:
+        """By box the number of the letter that was done last together with others, and its snapshot; see committing."""
+        row = self._connection.execute("SELECT value FROM meta WHERE key = 'told'").fetchone()
+        return {} if row is None else dict(json.loads(row[0]))
+
+    def set_told(self, told: Mapping[str, Sequence[int]]) -> None:
+        """Write down which letters this commit does."""
+        self._delete("meta", "key = ?", ("told",))
+        self._insert("meta", ("told", json.dumps(told)))
 
     def mark(self, name: str) -> str | None:
         """The newest value of a watermark, None before it was first set."""

@@ -6,7 +6,8 @@ half a commit. Who is killed, after how many acknowledged commits and how much l
 what is committed. What the system makes of it differs from run to run.
 
 One JSON line tells what happened: ``lost`` deeds were acknowledged and are not there as they were acknowledged,
-``half_visible`` and ``unreadable`` count what any process met, ``under_way`` the kills of a writer within a commit.
+``half_visible`` and ``unreadable`` count what any process met, ``under_way`` the kills of a writer within a commit,
+``roles`` what the killed writers were about: with the lock, with the letters of others, waiting with one of their own.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import os
 import random
 import select
+import signal
 import sys
 import tempfile
 import time
@@ -30,6 +32,7 @@ from store import Store
 from store.errors import NotFound, SnapshotExpired, StoreBusy
 from tests.crash import deeds
 from tests.crash.forks import Child, ChildFailed, Tell, done, listened
+from tests.crash.roles import role_of, stopped
 
 WRITERS = ("w0", "w1", "w2", "w3")
 UPKEEP, READER = "upkeep", "reader"
@@ -38,6 +41,8 @@ _UPKEEP_SHARE, _READER_SHARE = 0.2, 0.1
 #: Superseded rows are folded, and snapshots ended, when they are so old.
 _OLD = timedelta(seconds=3)
 _LATEST_S = 0.01
+#: To meet a writer at what is wanted of it.
+_ATTEMPTS = 40
 #: Between two rounds of upkeep, so that it does not take the machine from the writers.
 _PAUSE_S = 0.05
 
@@ -118,6 +123,8 @@ class Harness:
         self.state: dict[str, tuple[int, str | None, bool]] = dict.fromkeys(WRITERS, (-1, None, True))
         self.abandoned: set[str] = set()
         self.counts: Counter[str] = Counter()
+        #: What the writers were about that were killed; see ``roles``.
+        self.roles: Counter[str] = Counter()
         self.wrong: list[str] = []
         self.living: dict[str, Child] = {}
 
@@ -182,11 +189,25 @@ class Harness:
 
     def _kill(self, name: str) -> None:
         self.counts["kills"] += 1
+        if name in WRITERS:
+            self.roles[self._caught(self.living[name].pid)] += 1
         self._end(name)
         if name in WRITERS and not self.state[name][2]:
             self.counts["under_way"] += 1
         if not self.wrong:
             self._start(name)
+
+    def _caught(self, pid: int) -> str:
+        """Stop a writer, in two of three cases while it waits or leads if it can be met so; what it is about."""
+        wanted = self.dice.choice(("", "waiting", "leading"))
+        for attempt in range(_ATTEMPTS):
+            stopped(pid)
+            role = role_of(Path(self.path), pid)
+            if wanted in ("", role) or attempt == _ATTEMPTS - 1:
+                break
+            os.kill(pid, signal.SIGCONT)
+            select.select([], [], [], self.dice.random() * _LATEST_S)
+        return role or "elsewhere"
 
     def _end(self, name: str) -> None:
         child = self.living.pop(name)
@@ -232,6 +253,7 @@ class Harness:
             "commits": len(self.acknowledged),
             "kills": self.counts["kills"],
             "under_way": self.counts["under_way"],
+            "roles": dict(sorted(self.roles.items())),
             "lost": len(lost),
             "half_visible": self.counts["half_visible"],
             "unreadable": self.counts["unreadable"],

@@ -8,22 +8,30 @@ without closing, and end with a close that takes in the log:
 - ``bulk``: one with a segment, a pack and thousands of replaced rows
 - ``upkeep``: flush, merge, fold and collection, after what is being merged
 - ``creation``: of the store itself
+- ``leading``: a commit that takes along the one of another process, which waits with a letter
+- ``following``: one that waits with a letter for another process, which has the lock
+
+The other process of the last two is not killed: what it commits has to be acknowledged, and to be there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, Self
 from unittest.mock import patch
 
 from store import Store
@@ -61,19 +69,75 @@ def main(words: Sequence[str]) -> int:
 # ------------------------------------------------------------------------------------------------------------- acts
 
 
-def deed_of(*parts: str, number: int = 900) -> deeds.Deed:
-    """The first deed from a number on that has just these parts."""
-    while (one := deeds.deed(SEED, "act", number)).parts != frozenset(parts) or one.mistaken:
+def deed_of(*parts: str, number: int = 900, writer: str = "act") -> deeds.Deed:
+    """The first deed of a writer from a number on that has just these parts."""
+    while (one := deeds.deed(SEED, writer, number)).parts != frozenset(parts) or one.mistaken:
         number += 1
     return one
 
 
 SMALL, BULK, AFTER = deed_of("forecasts", "promotion"), deed_of("bulk", "blobs"), deed_of("blobs", number=2_000)
+#: Of hot rows alone, with a column that is new: one that others may do.
+LIGHT, BESIDE = deed_of("forecasts"), deed_of("forecasts", writer="beside")
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Of two pipes between two processes: what the one says the other hears, and its death too."""
+
+    hears: int
+    says: int
+    others: tuple[int, int]
+
+    @classmethod
+    def two(cls) -> tuple[Self, Self]:
+        (a, b), (c, d) = os.pipe(), os.pipe()
+        return cls(a, d, (b, c)), cls(c, b, (a, d))
+
+    def mine(self) -> None:
+        """Leave the other ends to the other process, in one's own."""
+        for one in self.others:
+            os.close(one)
+
+    def close(self) -> None:
+        for one in (self.hears, self.says):
+            os.close(one)
+
+    def say(self) -> None:
+        with suppress(BrokenPipeError):
+            os.write(self.says, b".")
+
+    def hear(self) -> None:
+        os.read(self.hears, 1)
 
 
 def _commits(tell: Tell, path: str, one: deeds.Deed) -> None:
     with Store.open(path) as store:
         commit = deeds.do(store, one, None)
+        tell(done=commit.snapshot)
+
+
+def _leads(tell: Tell, path: str, one: deeds.Deed, ends: Ends) -> None:
+    ends.mine()
+    with Store.open(path) as store, store._catalog.lock.held():
+        ends.say()
+        ends.hear()
+        commit = deeds.do(store, one, None)
+        tell(done=commit.snapshot)
+
+
+def _follows(tell: Tell, path: str, one: deeds.Deed, ends: Ends) -> None:
+    ends.mine()
+
+    def heed(frame: FrameType, event: str, _: object) -> None:
+        if event == "return" and frame.f_code.co_name == "post":
+            ends.say()
+
+    with Store.open(path) as store:
+        ends.hear()
+        sys.setprofile(heed)
+        commit = deeds.do(store, one, None)
+        sys.setprofile(None)
         tell(done=commit.snapshot)
 
 
@@ -95,7 +159,11 @@ ACTS: dict[str, tuple[Callable[..., None], deeds.Deed | None]] = {
     "bulk": (_commits, BULK),
     "upkeep": (_keeps_up, None),
     "creation": (_creates, None),
+    "leading": (_leads, LIGHT),
+    "following": (_follows, LIGHT),
 }
+#: What the process beside does.
+COMPANIONS = {"leading": _follows, "following": _leads}
 
 
 # ---------------------------------------------------------------------------------------------------------- the rest
@@ -148,8 +216,7 @@ def left_open(base: Path) -> None:
 def _recorded(scratch: Path, base: Path, act: str, calls: str) -> list[str]:
     trace = scratch / "trace"
     path = fresh_copy(scratch, base)
-    waiting = Waiting(*_work(act, path))
-    with straced(waiting.child.pid, "-e", f"trace={calls}", out=trace):
+    with _at_work(act, path) as (waiting, _), straced(waiting.child.pid, "-e", f"trace={calls}", out=trace):
         waiting.go()
     return names_of(trace)
 
@@ -157,23 +224,41 @@ def _recorded(scratch: Path, base: Path, act: str, calls: str) -> list[str]:
 def _once(scratch: Path, base: Path, act: str, how: str) -> tuple[bool, str, str]:
     """(whether it survived, what is there afterwards, what is wrong with it) after a call was tampered with."""
     path = fresh_copy(scratch, base)
-    waiting = Waiting(*_work(act, path))
-    with straced(waiting.child.pid, "-e", f"trace={how.partition(':')[0]}", "-e", f"inject={how}"):
-        said = waiting.go()
-    survived = waiting.child.code == 0
-    deed = ACTS[act][1]
-    try:
-        whole = done(_afterwards, path, None if deed is None else deed.name, BEFORE if base.exists() else 0)
-    except ChildFailed as error:
-        return survived, "wrong", str(error)
-    if said and deed is not None and not whole:
+    with _at_work(act, path) as (waiting, beside):
+        with straced(waiting.child.pid, "-e", f"trace={how.partition(':')[0]}", "-e", f"inject={how}"):
+            said = waiting.go()
+        survived = waiting.child.code == 0
+        deed = ACTS[act][1]
+        names = [] if deed is None else [deed.name]
+        try:
+            if beside is not None:
+                beside.next()
+                beside.wait()
+                names.append(BESIDE.name)
+            whole = done(_afterwards, path, names, BEFORE if base.exists() else 0)
+        except (ChildFailed, TimeoutError) as error:
+            return survived, "wrong", str(error)
+    if said and deed is not None and deed.name not in whole:
         return survived, "wrong", "it was acknowledged and is not there"
-    return survived, "done" if said else "whole" if whole else "absent", ""
+    if beside is not None and BESIDE.name not in whole:
+        return survived, "wrong", "what was committed beside it was acknowledged and is not there"
+    return survived, "done" if said else "whole" if deed is not None and deed.name in whole else "absent", ""
 
 
-def _work(act: str, path: str) -> tuple[Any, ...]:
+@contextmanager
+def _at_work(act: str, path: str) -> Iterator[tuple[Waiting, Child | None]]:
+    """An act that waits for the word to go, and the process beside it where there is one."""
     work, deed = ACTS[act]
-    return (work, path) if deed is None else (work, path, deed)
+    if act not in COMPANIONS:
+        yield Waiting(work, path, *([] if deed is None else [deed])), None
+        return
+    ours, theirs = Ends.two()
+    waiting = Waiting(work, path, deed, ours)
+    with Child(COMPANIONS[act], path, BESIDE, theirs) as beside:
+        ours.close()
+        theirs.close()
+        yield waiting, beside
+        beside.close()
 
 
 def fresh_copy(scratch: Path, base: Path) -> str:
@@ -184,14 +269,14 @@ def fresh_copy(scratch: Path, base: Path) -> str:
     return str(path)
 
 
-def _afterwards(path: str, name: str | None, before: int) -> bool:
-    """Whether the deed is there, after everything else was found to be, and the store to go on."""
+def _afterwards(path: str, names: Sequence[str], before: int) -> list[str]:
+    """Which of these deeds are there, after everything else was found to be, and the store to go on."""
     with Store.open(path) as store:
         present = deeds.present(store.snapshot(), SEED)
         deeds.check_blobs(store, SEED, sorted(present))
-        whole = name in present
-        assert len(present) == before + whole, f"{len(present)} commits are there"
+        whole = [name for name in names if name in present]
+        assert len(present) == before + len(whole), f"{len(present)} commits are there"
         assert store.verify().ok, store.verify().damages
         deeds.do(store, AFTER, None)
-        assert store.sql("select count(*) as n from runs").rows() == [{"n": before + whole + 1}]
+        assert store.sql("select count(*) as n from runs").rows() == [{"n": before + len(whole) + 1}]
     return whole

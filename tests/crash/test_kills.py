@@ -29,6 +29,7 @@ def test_nothing_acknowledged_is_lost_whoever_is_killed() -> None:
     assert told["commits"] >= 400
     assert told["under_way"] >= 30
     assert told["looked"] > 0
+    assert sum(told["roles"].get(role, 0) for role in ("waiting", "leading")) > 0, "no kill met a commit of several"
     assert all(told["upkeep"][done] > 0 for done in ("flushed", "merged"))
 
 

@@ -328,6 +328,7 @@ KEEPER = """
 """
 
 
+@pytest.mark.slow
 def test_a_kill_anywhere_in_upkeep_changes_no_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keeper is killed at step after step of the same upkeep; what one left, the next finds."""
     monkeypatch.setattr("store.upkeep.SMALL_BYTES", -1)
