@@ -10,8 +10,8 @@ import importlib
 import sys
 
 NAMES = (
-    *("boards", "coverage", "cycle", "faults", "flips", "forecast", "many", "schedulers", "store", "tracking", "train"),
-    "web",
+    *("boards", "compare", "coverage", "cycle", "faults", "feed", "flips", "forecast", "halfway", "many"),
+    *("schedulers", "store", "tracking", "train", "web"),
 )
 
 
