@@ -25,8 +25,9 @@ from store.clock import Clock
 if TYPE_CHECKING:
     from fleet.population import Population
     from store import Store
+    from store.committing import Commit
     from store.reading import Snapshot
-    from store.writing import Commit, Transaction
+    from store.writing import Transaction
 
 COMMIT_ROWS = 200_000
 COMMIT_ASSETS = 1_000

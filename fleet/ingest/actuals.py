@@ -76,7 +76,7 @@ class Actuals:
                 clean = self._metered(clean, meter, steps, known)
             self.tally.rows += len(batch)
             if self.bad.keep or not self.bad.total:
-                self.register.see((clean.keys[code] or "" for code in np.unique(clean.codes).tolist()), data.unit)
+                self.register.see((clean.keys[code] or "" for code in clean.present()), data.unit)
                 self.tally.add(clean, steps, data)
                 self._hand_over(clean)
             show(self.tally.rows, max(source.rows or 0, self.tally.rows))

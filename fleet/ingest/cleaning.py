@@ -64,6 +64,15 @@ class Clean:
     def __len__(self) -> int:
         return len(self.codes)
 
+    def begins(self) -> BoolArray:
+        """(rows,) Whether a row is the first of its series."""
+        return np.append(True, self.codes[1:] != self.codes[:-1])[: len(self)]
+
+    def present(self) -> list[int]:
+        """The places in `keys` that have rows, ascending: read off the order, where np.unique would hash every row."""
+        found: list[int] = self.codes[self.begins()].tolist()
+        return found
+
     def taken(self, rows: npt.NDArray[np.int64] | BoolArray) -> Clean:
         """Some of the rows, or all in another order."""
         return Clean(

@@ -82,7 +82,7 @@ class Covariates:
             self.bad.add(batch, faults)
             self.rows += len(batch)
             if self.bad.keep or not self.bad.total:
-                self._series |= {clean.keys[code] or "": steps[code] for code in np.unique(clean.codes).tolist()}
+                self._series |= {clean.keys[code] or "": steps[code] for code in clean.present()}
                 for number, name in enumerate(section.columns):
                     self._hand_over(clean, number, name)
 

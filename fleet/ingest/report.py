@@ -102,7 +102,7 @@ class Tally:
         """Count a batch, and look at the quality of its series."""
         if not len(clean):
             return
-        self.assets += len(np.unique(clean.codes))
+        self.assets += len(clean.present())
         self.missing += int(np.isnan(clean.values[0]).sum())
         low, high = int(clean.starts.min()), int(clean.starts.max())
         self.first = low if self.first is None else min(self.first, low)
@@ -152,7 +152,7 @@ def odd(clean: Clean, steps: Sequence[Step], data: DataSection) -> list[Finding]
             "y": pa.array(clean.values[0]),
         }
     )
-    present = np.unique(clean.codes).tolist()
+    present = clean.present()
     freq = {clean.keys[code] or "": steps[code][0] for code in present}
     tz = {clean.keys[code] or "": steps[code][1] for code in present}
     report = quality_report(table, freq=freq, tz=tz)
@@ -197,7 +197,7 @@ def _of_row(row: Mapping[str, object], data: DataSection) -> Iterable[Finding]:
 
 def dictionary(clean: Clean) -> pa.DictionaryArray:
     """The series of each row as Arrow text; a series that lost all its rows is not among them."""
-    begins = np.append(True, clean.codes[1:] != clean.codes[:-1])[: len(clean)]
+    begins = clean.begins()
     names = pa.array([clean.keys[code] for code in clean.codes[begins].tolist()], pa.string())
     return pa.DictionaryArray.from_arrays(pa.array(np.cumsum(begins, dtype=np.int32) - 1, pa.int32()), names)
 

@@ -46,8 +46,9 @@ with mine as (
     select * from scores
     where role in ('champion', 'fallback', 'manual') and product = $product and truth = 'latest'
 )"""
+# A store has no n_q before there were quantiles; where a cell does not tell it, all its points have them.
 ADDED = """
-select asset_id, day, {sums} from mine
+select asset_id, day, {sums}, sum(least(*columns('^(n|n_q)$'))) as n_q from mine
 where day > (select max(day) from mine) - $days::integer and (not $some or asset_id in (select asset_id from meant))
 group by asset_id, day
 """
@@ -131,7 +132,8 @@ def panel(
         held = snapshot.sql(HELD, {"product": product}).rows()[0]
         role = "live" if held["live"] >= WINDOW or not held["backtest"] else "backtest"
     several = ("pinball_sum_.+",) if asked.family in ("mean_pinball", "crps") else ()
-    wanted = "|".join([*asked.columns(), *several, "n", r"covered_\d+"])
+    plain = [name for name in asked.columns() if name != "n_q"]
+    wanted = "|".join([*plain, *several, "n", r"covered_\d+"])
     query = (JUDGED if role == "backtest" else ISSUED) + ADDED.format(sums=f"sum(columns('^({wanted})$'))")
     given = {"product": product, "days": days, "some": only is not None}
     named = pa.table({"asset_id": pa.array(only or (), pa.string())})

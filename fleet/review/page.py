@@ -133,7 +133,7 @@ _WORDS: Mapping[str, str] = {
     "beside_peers": "in robust standard deviations", "level_shift": "level moved, in spreads", "flat": "stands still",
     "silent_h": "hours silent", "champion_d": "days in charge", "learnt_d": "days since it learnt",
 }  # fmt: skip
-_SHARES = frozenset({"change", "fallback_share", "spread_change"})
+_SHARES: Mapping[str, str] = {"change": "+.0%", "spread_change": "+.0%", "fallback_share": ".0%"}
 
 
 def _word(name: str) -> str:
@@ -141,11 +141,11 @@ def _word(name: str) -> str:
 
 
 def _of(row: Mapping[str, Any], names: Sequence[str]) -> list[object]:
-    return [_percent(row.get(name)) if name in _SHARES else row.get(name) for name in names]
+    return [_percent(name, row.get(name)) for name in names]
 
 
-def _percent(value: object) -> object:
-    return f"{value:+.0%}" if isinstance(value, float) else value
+def _percent(name: str, value: object) -> object:
+    return format(value, _SHARES[name]) if name in _SHARES and isinstance(value, float) else value
 
 
 def _table(rows: Sequence[Mapping[str, Any]]) -> Html:

@@ -51,6 +51,21 @@ def test_a_window_is_the_ratio_of_its_sums(store: Store) -> None:
     assert (seen.coverage[0], seen.coverage[1].tolist()) == ("coverage_80", [0.5, 0.5])
 
 
+def test_points_without_an_interval_are_not_points_beside_it(store: Store) -> None:
+    """Of four points two have an interval, and one of them lies within; on another day none has any."""
+    days = date(2024, 1, 15), date(2024, 1, 14)
+    bare = [row("c", days[0], 4, 4.0) | {"n_q": 2.0, "covered_80": 1.0}, row("c", days[1], 4, 4.0) | {"n_q": 0.0}]
+    bare[1]["covered_80"] = None
+    change = store.begin()
+    for one in bare:
+        change.insert("scores", [one])
+    change.commit()
+    seen = questions.panel(store.snapshot(), metric="mae")
+    assert seen.coverage is not None
+    assert (seen.assets, seen.coverage[1].tolist()) == (("a", "b", "c"), [0.5, 0.5, 0.5])
+    assert questions.panel(store.snapshot(), metric="coverage_80").newest.tolist() == [0.5, 0.5, 0.5]
+
+
 def test_a_day_without_a_score_is_missing_and_not_zero(store: Store) -> None:
     values = questions.panel(store.snapshot(), metric="mae").values
     assert np.isnan(values[1, 1:-1]).all()
