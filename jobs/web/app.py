@@ -22,6 +22,7 @@ from jobs.web.desk import Desk
 from jobs.web.fresh import Unchanged, headers_of
 from jobs.web.guard import Guard
 from jobs.web.pages import about, alerts, asset, assets, degradation, door, figures, fleet, jobs, leaderboard, runs, sql
+from jobs.web.pages.first import first_looks
 from jobs.web.render import page
 from jobs.web.settings import Settings
 from store.errors import TsfleetError
@@ -50,6 +51,7 @@ def make_app(looked_at: Fleet, settings: Settings | None = None, runner: Runner 
     async def living(_: FastAPI) -> AsyncIterator[None]:
         # A question that runs into its time goes on in its thread: there are no more threads than may work at once.
         anyio.to_thread.current_default_thread_limiter().total_tokens = set_up.at_once
+        desk.followed.beside(lambda: first_looks(desk))
         yield
         desk.followed.close()
 

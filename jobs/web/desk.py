@@ -6,6 +6,7 @@ A route asks the desk for the newest snapshot once and stands on it; what a prin
 from __future__ import annotations
 
 import secrets
+import threading
 from collections.abc import Callable, Hashable, Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
@@ -47,6 +48,8 @@ class Desk:
             waiting_s=settings.waiting_s,
         )
         self._large = False
+        #: Set when the server has made what everybody looks at first.
+        self.warm = threading.Event()
         #: Another with every start: a new release or configuration may answer the same snapshot otherwise.
         self.start = secrets.token_hex(4)
 

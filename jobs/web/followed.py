@@ -71,6 +71,10 @@ class Followed:
             self._beside.submit(self._renew, key, at, make, held)
         return cast("T", held.value)
 
+    def beside(self, make: Callable[[], object]) -> None:
+        """Do something where answers are made anew, before those that are asked for later."""
+        self._beside.submit(make)
+
     def close(self) -> None:
         """End what is being made; what waits for its turn is forgotten."""
         self._beside.shutdown(cancel_futures=True)

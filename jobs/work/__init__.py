@@ -65,7 +65,11 @@ class Work:
             raise ValueError(f"revision {self.revision} is below 0")
 
     def commit_id(self, chunk: int) -> str:
-        """The id for the run's commit of this number: whoever commits under it again, after a kill, changes nothing."""
+        """The id for the run's commit of this number: whoever commits under it again, after a kill, changes nothing.
+
+        Again means the same rows: what is dated by the slot is the same at every try, what is dated by the clock is
+        not, and is refused under an id that was used (:class:`store.errors.CommitConflict`).
+        """
         return Turn(job=self.name, slot=self.slot, revision=self.revision).commit_id(chunk)
 
 

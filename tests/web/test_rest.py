@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,7 +15,8 @@ import pytest
 from pyarrow import csv
 
 from fleet import Fleet
-from tests.web.conftest import NASTY, Client, served
+from jobs.alerts.book import read
+from tests.web.conftest import NASTY, Answer, Client, served
 
 PAGED = ("assets", "runs", "metrics", "forecasts", "actuals", "scores", "decisions", "job-runs", "alerts")
 LISTS = (*PAGED, "leaderboard")
@@ -140,7 +142,10 @@ def test_prometheus_reads_the_state(ask: Client) -> None:
     lines = ask("/metrics").text.splitlines()
     assert 'tsfleet_champions{product="default"} 3' in lines
     assert ask("/healthz").json == {"alive": True}
-    assert ask("/readyz").json == {"ready": True}
+    deadline = monotonic() + 60
+    while (found := ask("/readyz")).status == 503:
+        assert (found.problem, monotonic() < deadline) == ("starting", True)
+    assert found.json == {"ready": True}
 
 
 # ------------------------------------------------------------------------------------------------- scopes and assets
@@ -240,3 +245,47 @@ def test_a_job_is_asked_for_where_somebody_runs_jobs(writing: Client) -> None:
     assert writing("/api/v1/jobs/nightly/runs", **asked).status == 400  # type: ignore[arg-type]
     found = writing("/api/v1/jobs/nightly/runs", **asked, Idempotency_Key="k")  # type: ignore[arg-type]
     assert (found.status, found.problem) == (501, "jobs-missing")
+
+
+def test_somebody_on_call_answers_an_alert_and_the_audit_says_who(writing: Client) -> None:
+    store, now = writing.fleet.store, writing.fleet.clock.now()
+    rows = [
+        {"alert_id": f"a{n}", "opened_at": now, "rule": "late", "cause": f"feed {n}", "assets": 41, "text": "late"}
+        for n in (1, 2)
+    ]
+    transaction = store.begin()
+    transaction.insert("alerts", rows)
+    transaction.commit()
+    token, until = writing.token("operate"), "2100-01-01T00:00:00Z"
+
+    def say(alert: str, who: str | None = token, **body: str) -> Answer:
+        path = f"/api/v1/alerts/{alert}/actions"
+        return writing(path, method="POST", body=json.dumps(body), token=who, Content_Type="application/json")
+
+    assert say("a1", action="acknowledge", note="the vendor is on it").json["actor"] == "test"
+    assert say("a1", action="mute", until=until).json["until"] == until
+    assert say("a2", action="close").status == 200
+    assert [one.alert_id for one in read(store.snapshot()).alerts if one.acknowledged and one.muted_until] == ["a1"]
+    assert [row["alert_id"] for row in writing("/api/v1/alerts?open=true").json["rows"]] == ["a1"]
+    assert (say("a2", action="close").status, say("a1", action="close").status) == (404, 200)
+    lines = writing("/api/v1/audit", token=writing.token("admin")).json["rows"]
+    assert [(line["alert"], line["action"]) for line in lines if line["act"] == "alert"][-1] == ("a1", "acknowledge")
+
+
+@pytest.mark.parametrize(
+    ("scope", "body", "status"),
+    [
+        ("read", {"action": "close"}, 403),
+        ("operate", {"action": "shout"}, 400),
+        ("operate", {"action": "mute"}, 422),
+        ("operate", {"action": "mute", "until": "2001-01-01T00:00:00Z"}, 422),
+        ("operate", {"action": "close", "until": "2100-01-01T00:00:00Z"}, 422),
+        ("operate", {"action": "close"}, 404),
+    ],
+)
+def test_a_word_on_an_alert_needs_its_scope_and_its_form(
+    writing: Client, scope: str, body: dict[str, str], status: int
+) -> None:
+    sent = {"body": json.dumps(body), "Content_Type": "application/json", "token": writing.token(scope)}
+    found = writing("/api/v1/alerts/none/actions", method="POST", **sent)  # type: ignore[arg-type]  # as above
+    assert found.status == status, found.text

@@ -41,6 +41,16 @@ def test_a_parameter_that_is_not_known_is_text(ask: Client) -> None:
     assert ask("/api/v1/assets?=1").status == 400
 
 
+@pytest.mark.parametrize("name", PATHS)
+def test_a_parameter_that_has_one_value_is_not_said_twice(ask: Client, name: str) -> None:
+    """Only the last would hold, and the answer look right."""
+    if name != "snapshot":
+        found = ask(f"/api/v1/{name}?format=json&format=json")
+        assert (found.status, found.problem) == (400, "parameter-twice")
+    if name not in {"snapshot", "job-runs", "alerts"}:
+        assert ask(f"/api/v1/{name}?asset=north-1&asset=north-2").status == 200
+
+
 def test_what_a_probe_adds_to_its_question_is_left_alone(ask: Client) -> None:
     assert ask("/healthz?x=1").status == ask("/metrics?x=1").status == 200
 

@@ -1,17 +1,21 @@
-"""What writes: readings that come in, jobs that are asked for. Each act stands in the audit before it is done."""
+"""What writes: readings that come in, jobs that are asked for, words on alerts.
+
+Each act stands in the audit before it is done.
+"""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 import pyarrow as pa
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel, ConfigDict, Field
 
+from jobs.alerts.book import act
 from jobs.web.api.shapes import plain
 from jobs.web.api.strict import STRICT
 from jobs.web.desk import AtDesk, Desk, Operator
@@ -151,6 +155,44 @@ def run(
     # A key is its owner's: two who count 1, 2, 3 do not meet.
     told = runner.ask(job, key=f"{who.id} {idempotency_key}", actor=who.name, slot=slot, anew=given.again)
     return Response(as_json(plained(told)), 202, media_type="application/json")
+
+
+class Said(BaseModel):
+    """What somebody says of an alert."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"action": "acknowledge", "note": "the vendor is on it"}}
+    )
+
+    action: Literal["acknowledge", "mute", "unmute", "close"]
+    until: Instant | None = Field(None, description="of a mute: nobody is told before")
+    note: str = Field("", max_length=500, description="why")
+
+
+ACTED = {"alert_id": "01m84q5c5s9y7khkj5cdg90rm0", "action": "acknowledge", "actor": "night shift"}
+
+
+@router.post("/alerts/{alert}/actions", responses=plain(dict(ACTED)))
+def say(request: Request, desk: AtDesk, who: Operator, alert: str, said: Said) -> Response:
+    """Acknowledge, mute, unmute or close an open alert, as `tsfleet alerts` does; the alert is named by its whole id.
+
+    An acknowledged alert reminds nobody until it closes; one closed by hand opens anew only after its cause was gone.
+    """
+    if who.assets is not None:
+        raise Refused(403, "an alert is about all assets, and the token is for some", kind="assets-missing")
+    now = desk.fleet.clock.now()
+    if (said.action == "mute") != (said.until is not None):
+        raise Refused(422, "until is for mute, which needs it", kind="body-invalid")
+    if said.until is not None and said.until <= now:
+        raise Refused(422, f"until {said.until.isoformat()} is over", kind="body-invalid", hint="name a later instant")
+    client = request.client.host if request.client else ""
+    desk.audit.tell("alert", actor=who.name, token=who.id, address=client, alert=alert, action=said.action)
+    known = desk.fleet.store.sql("select 1 from alerts where alert_id = $alert and closed_at is null", {"alert": alert})
+    if not known.rows():
+        raise Refused(404, f"no alert {alert!r} is open", kind="alert-unknown", hint="/api/v1/alerts?open=true")
+    act(desk.fleet.store, [alert], said.action, at=now, actor=who.name, until=said.until, note=said.note)
+    told = {"alert_id": alert, "action": said.action, "actor": who.name, "until": said.until}
+    return Response(as_json(plained(told)), media_type="application/json")
 
 
 def plained(told: Mapping[str, object]) -> dict[str, object]:

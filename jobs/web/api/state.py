@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
 from fleet.leaderboard import Leaderboard
+from jobs.alerts.seen import listed
+from jobs.due import jobs_of, known_since
+from jobs.health import health
 from jobs.web.api.listings import Names, Word
 from jobs.web.api.shapes import PROBLEMS, example, plain
 from jobs.web.api.strict import STRICT
-from jobs.web.desk import ADMIN, WHOLE, AtDesk, Reader
+from jobs.web.desk import ADMIN, WHOLE, AtDesk, Desk, Reader
 from jobs.web.formats import Form, answered, as_json, form_of
 from jobs.web.fresh import fresh
 from jobs.web.moments import Day
@@ -86,8 +90,10 @@ def healthz() -> dict[str, bool]:
 
 @router.get("/readyz", responses=plain({"ready": True}))
 def readyz(desk: AtDesk) -> dict[str, bool]:
-    """Whether the store can be asked; no token is asked for."""
+    """Whether the store can be asked, and the sums over a large fleet are made; no token is asked for."""
     desk.fleet.store.head()
+    if not desk.warm.is_set():
+        raise Refused(503, "the first pages are being made", kind="starting", hint="ask again in a few seconds")
     return {"ready": True}
 
 
@@ -98,29 +104,36 @@ def readyz(desk: AtDesk) -> dict[str, bool]:
 )
 def prometheus(desk: AtDesk) -> Response:
     """How the fleet is, for Prometheus."""
-    at = desk.snapshot()
+    return Response(exposition(told(desk)), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def told(desk: Desk) -> Iterator[tuple[str, str, dict[str, str], float | None]]:
+    """Each figure: its name, what it is, labels, value."""
+    at, now = desk.snapshot(), desk.fleet.store.clock.now()
     state = desk.once(at, "status", desk.fleet.status)
-    now = desk.fleet.store.clock.now()
 
     def age(moment: object) -> float | None:
-        return (now - moment).total_seconds() if hasattr(moment, "timestamp") else None  # type: ignore[operator]  # an instant
+        return (now - moment).total_seconds() if isinstance(moment, datetime) else None
 
-    def told() -> Iterator[tuple[str, str, dict[str, str], float | None]]:
-        yield "snapshot", "number of the newest snapshot", {}, at.id
-        yield "reading_age_seconds", "since the start of the newest reading's interval", {}, age(state["newest_actual"])
-        yield "issue_age_seconds", "since the newest issue time", {}, age(state["newest_issue"])
-        for one in state["products"]:
-            labels = {"product": one["product"]}
-            yield "assets", "assets that a product is issued for", labels, one["assets"]
-            yield "champions", "assets with a champion", labels, one["champions"]
-            yield "stale", "assets without a champion, or with an old one", labels, one["stale"]
-            for verb, states in one["states"].items():
-                for outcome in ("ok", "failed", "fell_back"):
-                    yield "last_outcome", "assets by the last outcome of a verb", {
-                        **labels, "verb": verb, "outcome": outcome,
-                    }, states.get(outcome, 0)  # fmt: skip
-
-    return Response(exposition(told()), media_type="text/plain; version=0.0.4; charset=utf-8")
+    yield "snapshot", "number of the newest snapshot", {}, at.id
+    yield "reading_age_seconds", "since the start of the newest reading's interval", {}, age(state["newest_actual"])
+    yield "issue_age_seconds", "since the newest issue time", {}, age(state["newest_issue"])
+    for one in state["products"]:
+        labels = {"product": one["product"]}
+        yield "assets", "assets that a product is issued for", labels, one["assets"]
+        yield "champions", "assets with a champion", labels, one["champions"]
+        yield "stale", "assets without a champion, or with an old one", labels, one["stale"]
+        for verb, states in one["states"].items():
+            for outcome in ("ok", "failed", "fell_back"):
+                named = {**labels, "verb": verb, "outcome": outcome}
+                yield "last_outcome", "assets by the last outcome of a verb", named, states.get(outcome, 0)
+    known = jobs_of(desk.fleet.config)
+    for job in health(desk.fleet.store, known, now, known=known_since(desk.fleet.config.file)):
+        yield "job_well", "1 where nobody has to do anything about a job", {"name": job.job, "kind": job.kind}, job.well
+    minute = now.replace(second=0, microsecond=0)  # who is muted now depends on the time
+    counts = desk.once(at, ("alerts by state", minute), lambda: listed(at, minute, most=0)).counts
+    for name in ("open", "acknowledged", "muted"):
+        yield "alerts", "alerts that are not closed", {"state": name}, counts[name]
 
 
 def exposition(rows: Iterator[tuple[str, str, dict[str, str], float | None]]) -> str:

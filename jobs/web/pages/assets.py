@@ -20,7 +20,7 @@ from fleet.questions.panel import WINDOW
 from jobs.web.desk import AtDesk, Desk, Reader
 from jobs.web.formats import Form, answered
 from jobs.web.fresh import fresh
-from jobs.web.pages.figures import Word, panel_of, product_of
+from jobs.web.pages.figures import Only, Word, panel_of, product_of
 from jobs.web.problems import Refused
 from jobs.web.render import drawn, page
 from store.reading import Snapshot
@@ -102,7 +102,7 @@ def assets(
     seen = desk.visible(snapshot, who)
     days = panel_of(desk, snapshot, product, None, None, seen)
     tables = {
-        "errors": desk.recently(snapshot, ("errors", name, seen), lambda: _errors(desk, snapshot, name, days)),
+        "errors": errors_of(desk, snapshot, name, days, seen),
         "seen": pa.table({"asset_id": pa.array(seen or (), pa.string())}),
     }
     values = {**asdict(sought), "product": name, "some": seen is not None}
@@ -129,6 +129,11 @@ def assets(
         asked=asked, columns=_columns(desk, days), last=max(1, -(-int(str(counted["n"])) // ROWS)),
         facets=facets,
     )  # fmt: skip
+
+
+def errors_of(desk: Desk, snapshot: Snapshot, product: str, days: Panel, seen: Only) -> pa.Table:
+    """What the table says of each asset's errors, made once for all its pages."""
+    return desk.recently(snapshot, ("errors", product, seen), lambda: _errors(desk, snapshot, product, days))
 
 
 def _facet(name: str) -> str:

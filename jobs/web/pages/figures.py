@@ -96,12 +96,11 @@ class View:
         )
 
     def board(self) -> Leaderboard:
-        """The leaderboard of these assets."""
-        metrics = [self.asked.metric] if self.asked.metric else None
-        return self.desk.fleet.leaderboard(
-            product=self.asked.product, role=self.role, metrics=metrics, average=self.asked.average, by=self.asked.by,
-            only=self.only,
-        )  # fmt: skip
+        """The leaderboard of these assets, the one that the page shows."""
+        asked = self.asked
+        return board_of(
+            self.desk, self.snapshot, asked.product, self.role, asked.metric, asked.average, asked.by, self.only
+        )
 
     def panel(self, metric: str | None = None) -> Panel:
         """These assets day by day; made once for all that is drawn of it."""
@@ -118,6 +117,26 @@ def panel_of(
         snapshot,
         ("panel", name, measured, role, only),
         lambda: questions.panel(snapshot, metric=measured, product=name, role=role, only=only),
+    )
+
+
+def board_of(
+    desk: Desk,
+    snapshot: Snapshot,
+    product: str | None,
+    role: Role,
+    metric: str | None,
+    average: Average,
+    by: str | None,
+    only: Only,
+) -> Leaderboard:
+    """The recipes beside each other, made once for the table and all figures of the same question."""
+    name, cut = product_of(desk, product), by or None
+    metrics = tuple(dict.fromkeys([*([metric] if metric else []), *desk.fleet.default_metrics(name)]))
+    return desk.recently(
+        snapshot,
+        ("board", name, role, metrics, average, cut, only),
+        lambda: desk.fleet.leaderboard(product=name, role=role, metrics=metrics, average=average, by=cut, only=only),
     )
 
 

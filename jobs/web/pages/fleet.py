@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,13 +14,14 @@ from fleet import questions
 from fleet.cards import spark
 from fleet.comparison import Role
 from fleet.metrics import loss, parse
-from fleet.questions import Panel
-from jobs.web.desk import AtDesk, WholeReader
+from fleet.questions import Glance, Panel
+from jobs.web.desk import AtDesk, Desk, WholeReader
 from jobs.web.fresh import fresh
 from jobs.web.pages.alerts import alarms
 from jobs.web.pages.figures import Word, panel_of, product_of
 from jobs.web.pages.jobs import states
 from jobs.web.render import drawn, page
+from store.reading import Snapshot
 
 router = APIRouter(include_in_schema=False)
 
@@ -48,6 +50,23 @@ def fleet(
     """How the fleet is."""
     fresh(request, response, desk, who, timed=True)
     snapshot = desk.snapshot()
+    config = desk.fleet.config
+    state, seen, panel = looked(desk, snapshot, product, metric, role)
+    worst = [Row(w.asset_id, w.recipe, w.value, w.points, drawn(spark(w, seen.metric))) for w in seen.worst]
+    failing = [one for one in states(desk) if not one.health.well]
+    weighing = alarms(desk, snapshot)
+    return page(
+        request, "fleet.html", response.headers, state=state, snapshot=snapshot.id, worst=worst, metric=seen.metric,
+        role=seen.role, failing=failing, weighing=weighing,
+        tiles=tiles(panel), asked={"product": product, "metric": metric, "role": role},
+        shown=panel.role, products=config.product_names, metrics=desk.fleet.default_metrics(product),
+    )  # fmt: skip
+
+
+def looked(
+    desk: Desk, snapshot: Snapshot, product: str | None = None, metric: str | None = None, role: Role | None = None
+) -> tuple[dict[str, Any], Glance, Panel]:
+    """What the page says of all assets."""
     config, folder = desk.fleet.config, desk.fleet.store.path
     product_of(desk, product)
     state = desk.recently(snapshot, "status", desk.fleet.status)
@@ -61,16 +80,7 @@ def fleet(
             product=product or config.product_names[0],
         ),
     )
-    worst = [Row(w.asset_id, w.recipe, w.value, w.points, drawn(spark(w, seen.metric))) for w in seen.worst]
-    panel = panel_of(desk, snapshot, product, metric, role, None)
-    failing = [one for one in states(desk) if not one.health.well]
-    weighing = alarms(desk, snapshot)
-    return page(
-        request, "fleet.html", response.headers, state=state, snapshot=snapshot.id, worst=worst, metric=seen.metric,
-        role=seen.role, failing=failing, weighing=weighing,
-        tiles=tiles(panel), asked={"product": product, "metric": metric, "role": role},
-        shown=panel.role, products=config.product_names, metrics=desk.fleet.default_metrics(product),
-    )  # fmt: skip
+    return state, seen, panel_of(desk, snapshot, product, metric, role, None)
 
 
 #: An asset whose error grew by more than this share from one week to the next is getting worse.

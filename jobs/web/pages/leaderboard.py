@@ -8,7 +8,7 @@ from fleet.comparison import Role
 from fleet.leaderboard import Average
 from jobs.web.desk import AtDesk, Reader
 from jobs.web.fresh import fresh
-from jobs.web.pages.figures import Word, product_of
+from jobs.web.pages.figures import Word, board_of, product_of
 from jobs.web.render import page
 
 router = APIRouter(include_in_schema=False)
@@ -33,13 +33,7 @@ def leaderboard(
     offered = desk.fleet.default_metrics(name)
     metrics = tuple(dict.fromkeys([*([metric] if metric else []), *offered]))
     asked = {"product": product, "role": role, "metric": metric, "average": average, "by": by}
-    board = desk.recently(
-        snapshot,
-        ("board", name, role, metrics, average, by, only),
-        lambda: desk.fleet.leaderboard(
-            product=name, role=role, metrics=metrics, average=average, by=by or None, only=only
-        ),
-    )
+    board = board_of(desk, snapshot, product, role, metric, average, by, only)
     columns = [*dict.fromkeys(["lead", "asset", "kind", "region", *([by] if by else [])])]
     return page(
         request, "leaderboard.html", response.headers, board=board, asked=asked, metrics=metrics, groups=columns,

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+#: A server that is not ready by then never will be.
+MOST_S = 120.0
 COMMAND = Path(sys.executable).parent / "tsfleet"
 TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -25,7 +27,7 @@ class Server:
     """The command at work.
 
     Args:
-        ready_s: from its start to the first answer.
+        ready_s: from its start until it says that it is ready.
     """
 
     port: int
@@ -66,7 +68,9 @@ def serving(config: Path) -> Iterator[Server]:
         port = urlsplit(next(word for word in line.split() if word.startswith("http://"))).port
         assert port is not None
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=600)
-        assert get(connection, "/healthz")[0] == 200
+        while get(connection, "/readyz")[0] != 200:
+            assert time.perf_counter() - began < MOST_S
+            time.sleep(0.05)
         connection.close()
         yield Server(port, process.pid, time.perf_counter() - began)
     finally:
