@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Page
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 #: Set where a missing browser is a failure, as in `.ci/run`.
@@ -46,3 +46,11 @@ def chromium() -> Iterator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def drawn(page: Page) -> None:
+    """Wait until every figure is drawn or says why not; they are drawn when they come into sight."""
+    for place in page.query_selector_all("[data-figure]"):
+        place.scroll_into_view_if_needed()
+        page.wait_for_function("one => one.dataset.drawn || one.querySelector('.warn')", arg=place)
+    page.evaluate("scrollTo(0, 0)")

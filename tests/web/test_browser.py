@@ -63,16 +63,8 @@ class Seen:
         answer = self.page.goto(f"http://{self.home}{address}")
         assert answer is not None
         assert answer.status == 200, (address, answer.text()[:300])
-        drawn(self.page)
+        browser.drawn(self.page)
         return self.page
-
-
-def drawn(page: Page) -> None:
-    """Wait until every figure is drawn or says why not; they are drawn when they come into sight."""
-    for place in page.query_selector_all("[data-figure]"):
-        place.scroll_into_view_if_needed()
-        page.wait_for_function("one => one.dataset.drawn || one.querySelector('.warn')", arg=place)
-    page.evaluate("scrollTo(0, 0)")
 
 
 @pytest.fixture(scope="module")
